@@ -1,0 +1,172 @@
+"""OrchestratorJob: one run of one user's files on one service."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from orchestrator_crds.lifecycle import Phase
+from orchestrator_crds.meta import Column, Condition, Model, ObjectName, Resource, Timestamp
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex.")]
+ObjectKey = Annotated[str, Field(min_length=1, max_length=512)]
+
+MAX_FILES = 1000
+_IMMUTABLE = ("id", "service", "userID", "inputs", "script")
+
+
+class InputFile(Model):
+    """One uploaded file."""
+
+    name: str = Field(min_length=1, max_length=255, description="Its name, without any folder.")
+    size_bytes: int = Field(ge=0, description="Its size in bytes.")
+
+
+class Inputs(Model):
+    """Where the uploaded files lie, and what they are."""
+
+    key: ObjectKey = Field(description="Key of the zip in the object store's bucket.")
+    size_bytes: int = Field(ge=0, description="Size of the zip in bytes.")
+    sha256: Sha256
+    files: tuple[InputFile, ...] = Field(
+        default=(), max_length=MAX_FILES, description="The files in the zip, in upload order."
+    )
+
+
+class JobSpec(Model):
+    """What is to be run, for whom. Only `terminate` can be changed later."""
+
+    id: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="The job's number in the REST API. Set by the API alone.",
+    )
+    service: ObjectName = Field(description="Name of the OrchestratorService to run on.")
+    user_id: str = Field(
+        alias="userID",
+        min_length=1,
+        max_length=128,
+        description="Who the job is for, as the portal names them. Quotas count by it.",
+    )
+    inputs: Inputs | None = Field(
+        default=None, description="The uploaded files. Set by the API alone; else use `script`."
+    )
+    script: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=65536,
+        description="The text of run.sh, for jobs made with kubectl instead of an upload.",
+    )
+    terminate: bool = Field(
+        default=False, description="Set to true to stop the job. Cannot be taken back."
+    )
+
+    spec_rules: ClassVar[tuple[dict[str, str], ...]] = (
+        {
+            "rule": "has(self.inputs) != has(self.script)",
+            "message": "give either inputs (set by the API) or script, and not both",
+        },
+        {
+            "rule": " && ".join(
+                f"has(self.{f}) == has(oldSelf.{f}) && (!has(self.{f}) || self.{f} == oldSelf.{f})"
+                for f in _IMMUTABLE
+            ),
+            "message": "only terminate can be changed after a job is made; make a new job instead",
+        },
+        {
+            "rule": "!oldSelf.terminate || self.terminate",
+            "message": "terminate cannot be taken back; make a new job instead",
+        },
+    )
+
+
+class Claim(Model):
+    """The operator's promise to run one attempt."""
+
+    epoch: int = Field(ge=0, description="Lease term of the operator that made the claim.")
+    pool: str = Field(max_length=63, description="Name of the OrchestratorNodePool chosen.")
+
+
+class PodReference(Model):
+    """The pod of the current attempt."""
+
+    name: str = Field(max_length=253, description="Its name, in the job's namespace.")
+    uid: str = Field(max_length=64, description="Its uid. Only this pod may report results.")
+    node: str = Field(default="", max_length=253, description="The node that it runs on.")
+
+
+class StoredObject(Model):
+    """A zip in the object store, with what is needed to know it again."""
+
+    key: ObjectKey = Field(description="Its key in the bucket.")
+    size_bytes: int = Field(ge=0, description="Its size in bytes.")
+    sha256: Sha256
+    etag: str = Field(max_length=128, description="Its ETag; downloads ask for just this one.")
+    updated_at: Timestamp
+
+
+class JobStatus(Model):
+    """What became of the job so far. Written by operator and gateway only."""
+
+    observed_generation: int = Field(
+        default=-1, description="The generation of the spec that was acted on."
+    )
+    phase: Phase = Field(
+        default=Phase.QUEUED, description="Where the job is; the REST status word."
+    )
+    reason: str = Field(default="", max_length=64, description="Why, as one word for programs.")
+    message: str = Field(default="", max_length=8192, description="Why, as a sentence for people.")
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Admitted, Finished (wait for this one), Succeeded, Stalled (failed).",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    attempt: int = Field(default=0, ge=0, description="How often a pod was claimed for the job.")
+    claim: Claim | None = Field(default=None, description="Set while an attempt is under way.")
+    pod: PodReference | None = Field(default=None, description="Set once the attempt has started.")
+    exit_code: int | None = Field(default=None, description="Exit code of run.sh, if it ended.")
+    submitted_at: Timestamp | None = Field(default=None, description="When it was admitted.")
+    started_at: Timestamp | None = Field(default=None, description="When its pod got the inputs.")
+    finished_at: Timestamp | None = Field(default=None, description="When it reached its end.")
+    results: StoredObject | None = Field(
+        default=None, description="The working directory as run.sh left it."
+    )
+    partial: StoredObject | None = Field(
+        default=None, description="The working directory as last seen while running."
+    )
+
+
+class OrchestratorJob(Resource):
+    """A user's files, to be run once by a service; made by REST upload or kubectl."""
+
+    plural = "orchestratorjobs"
+    short_names = ("oj",)
+    columns = (
+        Column("Service", ".spec.service"),
+        Column("User", ".spec.userID"),
+        Column("Phase", ".status.phase"),
+        Column("Reason", ".status.reason"),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Pool", ".status.claim.pool", wide=True),
+        Column("Node", ".status.pod.node", wide=True),
+        Column("Started", ".status.startedAt", "date", wide=True),
+        Column("Finished", ".status.finishedAt", "date", wide=True),
+        Column("Exit", ".status.exitCode", "integer", wide=True),
+        Column("Message", ".status.message", wide=True),
+    )
+    selectable = (".spec.service", ".spec.userID", ".status.phase", ".status.claim.pool")
+    rules = (
+        {
+            "rule": "!has(self.spec.id) || self.metadata.name == 'job-' + string(self.spec.id)",
+            "message": "a job with an id must be named job-<id>",
+        },
+        {
+            "rule": "self.metadata.name.size() <= 52",
+            "message": "the name must have at most 52 characters, to leave room for its pods' names",
+        },
+    )
+    status_default = {"observedGeneration": -1, "phase": "Queued"}  # noqa: RUF012
+
+    spec: JobSpec = Field(description="What is to be run, for whom.")
+    status: JobStatus = Field(default=JobStatus(), description="What became of it so far.")

@@ -1,0 +1,63 @@
+"""Command line of the scripts up, down, images, kubectl and helm."""
+
+import sys
+
+from local import cluster, helm, images, toolchain
+from local.paths import CACHE, FRONT
+from local.steps import Step, StepFailed, console, run_steps
+
+BUILD = (
+    Step("Debian packages", toolchain.install_packages, "packages"),
+    Step("Go compiler", toolchain.install_go, "go"),
+    Step("Kubernetes, containerd, Helm, MinIO from source", toolchain.build_programs, "build"),
+    Step("base image", images.make_base, "base"),
+    Step("images", images.build_images, "images"),
+)
+START = (
+    Step("cluster", cluster.start, "cluster"),
+    Step("images onto the node", cluster.load_images, "load"),
+)
+INSTALL = (
+    Step("helm install", helm.install, "helm"),
+    Step("example services, quota and pool", helm.apply_examples, "examples"),
+    Step("front door", helm.wait_for_front, "front"),
+)
+
+
+def up() -> int:
+    """Do all that is missing, from packages to a front door that answers."""
+    run_steps([*BUILD, *START, *INSTALL])
+    console.print(f"The system is up at {FRONT}; hack/down takes it away.")
+    return 0
+
+
+def down() -> int:
+    """Take the cluster away; the cache of built things stays."""
+    cluster.stop()
+    console.print(f"Down. Built programs and images stay in {CACHE}.")
+    return 0
+
+
+def main() -> int:
+    """Run one command; returns its exit code."""
+    name, *words = sys.argv[1:] or ["help"]
+    commands = {
+        "up": up,
+        "down": down,
+        "build": lambda: (run_steps(BUILD), 0)[1],
+        "start": lambda: (run_steps([*BUILD, *START]), 0)[1],
+        "kubectl": lambda: helm.command("kubectl", words),
+        "helm": lambda: helm.command("helm", words),
+    }
+    if name not in commands:
+        console.print(f"Unknown command {name}; there are: {', '.join(sorted(commands))}.")
+        return 2
+    try:
+        return commands[name]()
+    except StepFailed as error:
+        console.print(str(error), markup=False)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Installing the chart, on whichever cluster was chosen."""
+
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from local.cluster import kubectl
+from local.images import IMAGES
+from local.paths import CHART, EXAMPLES, FRONT, JOBS_NAMESPACE, KUBECONFIG, LOCAL_VALUES, NAMESPACE, RELEASE
+from local.steps import Note, StepFailed
+from local.toolchain import BIN
+
+
+def values() -> dict[str, object]:
+    """Return the values that name our images."""
+    return {
+        "images": {
+            name: {"repository": IMAGES[name].reference.rpartition(":")[0], "tag": IMAGES[name].tag}
+            for name in ("api", "operator", "agent", "minio")
+        }
+    }
+
+
+def install(note: Note) -> None:
+    """Install or upgrade the release and wait until every deployment is available."""
+    note.run(
+        [BIN / "helm", f"--kubeconfig={KUBECONFIG}", "upgrade", "--install", RELEASE, CHART,
+         f"--namespace={NAMESPACE}", "--create-namespace", f"--values={LOCAL_VALUES}",
+         f"--set-json=images={json.dumps(values()['images'])}", "--wait", "--timeout=180s"],
+        hint=f"`hack/kubectl -n {NAMESPACE} get pods` and `... describe pods` show what is wrong.",
+    )
+
+
+def apply_examples(note: Note) -> None:
+    """Create the example pool, quota and services, and wait until the operator calls them ready."""
+    image = IMAGES["example"].reference
+    note.show("services, quota, pool")
+    for file in sorted(EXAMPLES.glob("*.yaml")):
+        text = file.read_text().replace("localhost/orchestrator/example:latest", image)
+        kubectl("apply", f"--namespace={JOBS_NAMESPACE}", "--filename=-", stdin=text)
+    kubectl("wait", f"--namespace={JOBS_NAMESPACE}", "--for=condition=Ready", "--timeout=60s",
+            "--all", "orchestratorservices,orchestratorquotas,orchestratornodepools")
+
+
+def wait_for_front(note: Note) -> None:
+    """Wait until the API answers at the front door."""
+    deadline = time.monotonic() + 60
+    last = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{FRONT}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError) as error:
+            last = str(error)
+        note.show(last)
+        time.sleep(0.1)
+    raise StepFailed(f"{FRONT}/health did not answer within 60 s: {last}.")
+
+
+def command(program: str, words: list[str]) -> int:
+    """Run kubectl or helm with the right kubeconfig; returns its exit code."""
+    path: Path = BIN / program
+    if not path.exists() or not KUBECONFIG.exists():
+        raise StepFailed("No local cluster is up; hack/up starts one.")
+    return subprocess.run([path, f"--kubeconfig={KUBECONFIG}", *words], check=False).returncode

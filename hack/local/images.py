@@ -1,0 +1,156 @@
+"""Container images: what each is made of, its tag, and how it is built and carried.
+
+A tag is a digest of all that goes into the image, so an image is built only when something
+changed, and a new tag rolls the deployments that use it.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.paths import CACHE, ROOT, digest
+from local.steps import Note
+from local.toolchain import BIN
+
+REGISTRY = "localhost/orchestrator"
+DOCKERFILES = ROOT / "hack/dockerfiles"
+ARCHIVES = CACHE / "images"
+CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+# The base of all images where no registry can be reached: Debian's Python, and little else.
+BASE_PACKAGES = "python3,python3-venv,usr-is-merged"
+_BASE_RECIPE = (
+    "--variant=essential",
+    # A merged /usr from the start, so that usrmerge and with it all of perl stay away.
+    "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
+    f"--include={BASE_PACKAGES}",
+    *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "info", "locale", "man")),
+    # In place of the package ca-certificates, which brings openssl and all of perl.
+    f"--customize-hook=mkdir -p $1/etc/ssl/certs && cp {CA_BUNDLE} $1{CA_BUNDLE}",
+    "--customize-hook=rm -rf $1/var/cache/* $1/var/lib/apt/* $1/var/log/* $1/usr/share/doc",
+    "bookworm",
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: what its content depends on, relative to the repository, and its build context."""
+
+    name: str
+    sources: tuple[str, ...]
+    on_base: bool = True
+    binary: str = ""
+
+    @property
+    def tag(self) -> str:
+        """Return the digest of everything that goes into the image."""
+        parts: list[Path | str] = [DOCKERFILES / f"{self.name}.Dockerfile"]
+        parts += [ROOT / source for source in self.sources]
+        if self.on_base:
+            parts.append(repr(_BASE_RECIPE))
+        if self.binary:
+            parts.append(str(BIN.name))
+        return digest(parts)
+
+    @property
+    def reference(self) -> str:
+        """Return the full name, as a pod spec has it."""
+        return f"{REGISTRY}/{self.name}:{self.tag}"
+
+    @property
+    def archive(self) -> Path:
+        """Return where the built image lies in the cache."""
+        return ARCHIVES / f"{self.name}-{self.tag}.tar"
+
+
+IMAGES = {
+    image.name: image
+    for image in (
+        Image("pause", ("hack/local/pause.c",), on_base=False),
+        Image("minio", (), on_base=False, binary="minio"),
+        Image("operator", ("hack/locks/operator.txt", "crds/orchestrator_crds",
+                           "operator/orchestrator_operator", "operator/orchestrator_agent")),
+        Image("api", ("hack/locks/api.txt", "crds/orchestrator_crds", "api/orchestrator_api")),
+        Image("agent", ("operator/orchestrator_agent",)),
+        Image("example", ("hack/examples/docking/image",)),
+    )
+}
+
+
+def make_base(note: Note) -> None:
+    """Bootstrap the base image's file system, once."""
+    target = _base_tar()
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(".new")
+    note.run(
+        ["mmdebstrap", "--format=tar", *_BASE_RECIPE, fresh],
+        hint="Check that Debian's package mirror can be reached.",
+    )
+    fresh.rename(target)
+
+
+def _base_tar() -> Path:
+    return ARCHIVES / f"base-{digest([repr(_BASE_RECIPE)])}.tar"
+
+
+def build_images(note: Note) -> None:
+    """Build every image whose archive the cache does not have."""
+    missing = [image for image in IMAGES.values() if not image.archive.exists()]
+    for number, image in enumerate(missing, 1):
+        note.show(f"{image.name}, {number} of {len(missing)}")
+        _build(image, note)
+
+
+def _buildah(*words: str | Path) -> list[str | Path]:
+    # A store of its own: nothing outside the cache, nothing shared with another buildah.
+    return ["buildah", "--root", CACHE / "buildah/root", "--runroot", CACHE / "buildah/run", *words]
+
+
+def _build(image: Image, note: Note) -> None:
+    options: list[str | Path] = ["--isolation=chroot", "--layers", "--tag", image.reference]
+    if image.on_base:
+        options += ["--build-arg", f"BASE={_base_reference(note)}"]
+        # Only while building: pip in the build stage asks the index the way the host does.
+        options += [f"--volume={CA_BUNDLE}:/host-ca.crt:ro", "--env=PIP_CERT=/host-ca.crt"]
+    with tempfile.TemporaryDirectory() as folder:
+        context = _context(image, Path(folder), note)
+        note.run(
+            _buildah("bud", *options, "--file", DOCKERFILES / f"{image.name}.Dockerfile", context),
+            hint="The log has the output of the Dockerfile's commands.",
+        )
+    fresh = image.archive.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    note.run(_buildah("push", image.reference, f"oci-archive:{fresh}:{image.reference}"))
+    fresh.rename(image.archive)
+
+
+def _context(image: Image, folder: Path, note: Note) -> Path:
+    if image.name == "pause":
+        source = ROOT / "hack/local/pause.c"
+        note.run(["gcc", "-Os", "-static", "-s", "-o", folder / "pause", source])
+    elif image.binary:
+        shutil.copy2(BIN / image.binary, folder / image.binary)
+    else:
+        return ROOT
+    return folder
+
+
+def _base_reference(note: Note) -> str:
+    tar = _base_tar()
+    reference = f"{REGISTRY}/base:{tar.stem.removeprefix('base-')}"
+    known = subprocess.run(
+        [os.fspath(w) for w in _buildah("inspect", "--type", "image", reference)],
+        capture_output=True, check=False,
+    )
+    if known.returncode:
+        with tempfile.TemporaryDirectory() as folder:
+            dockerfile = Path(folder, "Dockerfile")
+            dockerfile.write_text("FROM scratch\nADD base.tar /\n")
+            shutil.copy(tar, dockerfile.with_name("base.tar"))
+            note.run(_buildah("bud", "--tag", reference, folder))
+    return reference
