@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from orchestrator_crds import GROUP, KINDS, VERSION, Resource
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
+
+from orchestrator_crds import GROUP, KINDS, VERSION, Resource
 
 ROOT = Path(__file__).resolve().parent.parent
 DROPPED = frozenset({"title", "examples", "const", "$defs"})
 HEADER = "# Generated from crds/orchestrator_crds by hack/gen. Do not edit.\n"
 CHART_HEAD = "{{- if .Values.crds.install }}\n"
 CHART_TAIL = "{{- end }}\n"
-KEEP = '    {{- if .Values.crds.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n'
+KEEP = "    {{- if .Values.crds.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n"
 
 
 class Structural(GenerateJsonSchema):
@@ -77,7 +78,10 @@ def schema_of(kind: type[Resource]) -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "description": kind.__name__},
-            "metadata": {"type": "object"},
+            "metadata": {
+                "type": "object",
+                "properties": {"name": {"type": "string", "maxLength": kind.longest_name}},
+            },
             **properties,
         },
     }
@@ -141,7 +145,14 @@ def files() -> dict[Path, str]:
         out[ROOT / "crds" / name] = HEADER + text
         head, metadata, rest = text.partition(f"  name: {kind.plural}.{GROUP}\n")
         labels = '  labels:\n    {{- include "orchestrator.labels" . | nindent 4 }}\n'
-        annotated = head + metadata + labels + "  annotations:\n    orchestrator.dev/generated: hack-gen\n" + KEEP + rest
+        annotated = (
+            head
+            + metadata
+            + labels
+            + "  annotations:\n    orchestrator.dev/generated: hack-gen\n"
+            + KEEP
+            + rest
+        )
         out[ROOT / "charts/orchestrator/templates/crds" / name] = (
             HEADER + CHART_HEAD + annotated + CHART_TAIL
         )

@@ -113,6 +113,7 @@ class Resource(Model):
     plural: ClassVar[str]
     short_names: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[Column, ...]]
+    longest_name: ClassVar[int] = 253
     selectable: ClassVar[tuple[str, ...]] = ()
     rules: ClassVar[tuple[dict[str, str], ...]] = ()
     status_default: ClassVar[dict[str, Any]] = {"observedGeneration": -1}

@@ -3,6 +3,8 @@
 import unicodedata
 
 AUDIENCE = "orchestrator-gateway"
+# What jobs' pods run as; the chart makes it.
+SERVICE_ACCOUNT = "orchestrator-job"
 INPUTS = "inputs.zip"
 PARTIAL = "partial.zip"
 RESULTS = "results.zip"

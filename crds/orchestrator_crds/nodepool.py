@@ -43,5 +43,8 @@ class OrchestratorNodePool(Resource):
         Column("Message", ".status.conditions[?(@.type=='Ready')].message", wide=True),
     )
 
+    # Pods are labelled with it.
+    longest_name = 63
+
     spec: NodePoolSpec = Field(description="Which nodes belong to the pool.")
     status: ReadyStatus = Field(default=ReadyStatus(), description="Whether it is usable.")

@@ -36,18 +36,14 @@ class ComputeResources(Model):
 class InputLimits(Model):
     """What an upload may be."""
 
-    max_bytes: int = Field(
-        default=400 * 1024 * 1024, ge=1, description="Largest upload, in bytes."
-    )
+    max_bytes: int = Field(default=400 * 1024 * 1024, ge=1, description="Largest upload, in bytes.")
     max_files: int = Field(default=1000, ge=1, le=1000, description="Most files in an upload.")
 
 
 class ResultLimits(Model):
     """What a job may leave behind."""
 
-    max_bytes: int = Field(
-        default=4 * 1024**3, ge=1, description="Largest results.zip, in bytes."
-    )
+    max_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest results.zip, in bytes.")
 
 
 class ServiceSpec(Model):
@@ -97,7 +93,9 @@ class ServiceSpec(Model):
         description="Longest that saving the results may take after run.sh has ended, in seconds.",
     )
     inputs: InputLimits = Field(default=InputLimits(), description="What an upload may be.")
-    results: ResultLimits = Field(default=ResultLimits(), description="What a job may leave behind.")
+    results: ResultLimits = Field(
+        default=ResultLimits(), description="What a job may leave behind."
+    )
     network_isolation: Literal["Required", "BestEffort"] = Field(
         default="Required",
         description="Required: run.sh starts only after its pod was seen to be cut off the network.",
@@ -119,12 +117,8 @@ class OrchestratorService(Resource):
         Column("Age", ".metadata.creationTimestamp", "date"),
         Column("Message", ".status.conditions[?(@.type=='Ready')].message", wide=True),
     )
-    rules = (
-        {
-            "rule": "self.metadata.name.size() <= 63",
-            "message": "the name must have at most 63 characters, since pods are labelled with it",
-        },
-    )
+    # Pods are labelled with it.
+    longest_name = 63
 
     spec: ServiceSpec = Field(description="How jobs of this service are run.")
     status: ReadyStatus = Field(default=ReadyStatus(), description="Whether it is usable.")

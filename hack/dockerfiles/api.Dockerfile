@@ -6,6 +6,7 @@ RUN python3 -m venv /app \
  && /app/bin/pip install --no-cache-dir --require-hashes -r /tmp/lock.txt \
  && /app/bin/pip uninstall --yes --quiet pip setuptools
 COPY crds/orchestrator_crds /app/ours/orchestrator_crds
+COPY crds/orchestrator_wire /app/ours/orchestrator_wire
 COPY api/orchestrator_api /app/ours/orchestrator_api
 RUN /app/bin/python -m compileall -q /app/ours
 

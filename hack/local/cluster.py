@@ -16,7 +16,7 @@ from local import pki
 from local.components import system_objects
 from local.images import IMAGES
 from local.keeper import remove_cgroups
-from local.paths import CONTAINERD_SOCKET, KUBECONFIG, NODE, PIDFILE, REPORT, ROOT, STATE, VETH
+from local.paths import CONTAINERD_SOCKET, KUBECONFIG, NODE, PIDFILE, REPORT, ROOT, STATE, VETH, VOLUME, VOLUME_UID
 from local.steps import Note, StepFailed, tail
 from local.toolchain import BIN
 
@@ -30,7 +30,10 @@ def kubectl(*words: str, check: bool = True, stdin: str | None = None) -> str:
     """Run kubectl as the cluster's administrator and return what it printed."""
     done = subprocess.run(
         [str(BIN / "kubectl"), f"--kubeconfig={KUBECONFIG}", *words],
-        input=stdin, capture_output=True, text=True, check=False,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if check and done.returncode:
         raise StepFailed(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
@@ -58,13 +61,19 @@ def start(note: Note) -> None:
         stop()
         STATE.mkdir(parents=True)
         (STATE / "logs").mkdir()
+        VOLUME.mkdir()
+        os.chown(VOLUME, VOLUME_UID, VOLUME_UID)
         pki.create()
         shutil.copy(pki.FOLDER / "admin.kubeconfig", KUBECONFIG)
         KUBECONFIG.chmod(0o600)
         with (STATE / "logs/keeper.log").open("ab") as log:
             subprocess.Popen(
                 [sys.executable, "-m", "local.keeper", IMAGES["pause"].reference],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
                 env={**os.environ, "PYTHONPATH": str(ROOT / "hack")},
             )
     _wait(note)
@@ -116,11 +125,16 @@ def _not_ready() -> str:
                 )
             return str(name)
     ready = kubectl(
-        "get", "node", NODE, "--ignore-not-found",
-        "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}", check=False,
+        "get",
+        "node",
+        NODE,
+        "--ignore-not-found",
+        "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}",
+        check=False,
     )
-    account = kubectl("get", "serviceaccount", "default", "--ignore-not-found", "--output=name",
-                      check=False)
+    account = kubectl(
+        "get", "serviceaccount", "default", "--ignore-not-found", "--output=name", check=False
+    )
     return "" if ready == "True" and account else "kubelet"
 
 

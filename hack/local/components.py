@@ -13,8 +13,17 @@ import yaml
 
 from local import pki
 from local.paths import (
-    AUDIT_LOG, CGROUP, CONTAINERD_SOCKET, DNS_IP, LINK_NODE, NODE, NODE_POD_NETWORK,
-    POD_NETWORK, SERVICE_NETWORK, STATE,
+    AUDIT_LOG,
+    CGROUP,
+    CONTAINERD_SOCKET,
+    DNS_IP,
+    LINK_NODE,
+    NODE,
+    NODE_POD_NETWORK,
+    POD_NETWORK,
+    SERVICE_NETWORK,
+    STATE,
+    VOLUME,
 )
 from local.toolchain import BIN
 
@@ -75,42 +84,74 @@ def components(sandbox_image: str) -> dict[str, Component]:
         "kube-apiserver": _apiserver(),
         "kube-controller-manager": _controller_manager(),
         "kube-scheduler": Component(
-            _program("kube-scheduler", _kubeconfig("scheduler"), "--leader-elect=false",
-                     "--bind-address=127.0.0.1"),
-            _answers("https://127.0.0.1:10259/healthz"), after=("kube-apiserver",),
+            _program(
+                "kube-scheduler",
+                _kubeconfig("scheduler"),
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+            ),
+            _answers("https://127.0.0.1:10259/healthz"),
+            after=("kube-apiserver",),
         ),
         "kubelet": Component(
-            _program("kubelet", f"--config={CONFIG}/kubelet.yaml", _kubeconfig("kubelet"),
-                     f"--hostname-override={NODE}", f"--node-ip={LINK_NODE}",
-                     f"--root-dir={STATE}/kubelet", f"--node-labels={POOL_LABELS}"),
-            _answers("http://127.0.0.1:10248/healthz"), after=("kube-apiserver", "containerd"),
+            _program(
+                "kubelet",
+                f"--config={CONFIG}/kubelet.yaml",
+                _kubeconfig("kubelet"),
+                f"--hostname-override={NODE}",
+                f"--node-ip={LINK_NODE}",
+                f"--root-dir={STATE}/kubelet",
+                f"--node-labels={POOL_LABELS}",
+            ),
+            _answers("http://127.0.0.1:10248/healthz"),
+            after=("kube-apiserver", "containerd"),
         ),
         "kube-proxy": Component(
-            _program("kube-proxy", _kubeconfig("proxy"), "--proxy-mode=nftables",
-                     "--conntrack-max-per-core=0", f"--hostname-override={NODE}",
-                     f"--cluster-cidr={POD_NETWORK}"),
-            _answers("http://127.0.0.1:10256/livez"), after=("kube-apiserver",),
+            _program(
+                "kube-proxy",
+                _kubeconfig("proxy"),
+                "--proxy-mode=nftables",
+                "--conntrack-max-per-core=0",
+                f"--hostname-override={NODE}",
+                f"--cluster-cidr={POD_NETWORK}",
+            ),
+            _answers("http://127.0.0.1:10256/livez"),
+            after=("kube-apiserver",),
         ),
         "coredns": Component(
             _program("coredns", f"-conf={CONFIG}/Corefile"),
-            _answers(f"http://{LINK_NODE}:8181/ready"), after=("kube-apiserver",),
+            _answers(f"http://{LINK_NODE}:8181/ready"),
+            after=("kube-apiserver",),
         ),
         # Only as NetworkPolicy controller; it needs the node object, so the kubelet first.
         "kube-router": Component(
-            _program("kube-router", _kubeconfig("network"), "--run-firewall=true",
-                     "--run-router=false", "--run-service-proxy=false", "--run-loadbalancer=false",
-                     f"--hostname-override={NODE}", f"--service-cluster-ip-range={SERVICE_NETWORK}",
-                     "--health-port=20244", "--metrics-port=0"),
-            _answers("http://127.0.0.1:20244/healthz"), after=("kubelet",),
+            _program(
+                "kube-router",
+                _kubeconfig("network"),
+                "--run-firewall=true",
+                "--run-router=false",
+                "--run-service-proxy=false",
+                "--run-loadbalancer=false",
+                f"--hostname-override={NODE}",
+                f"--service-cluster-ip-range={SERVICE_NETWORK}",
+                "--health-port=20244",
+                "--metrics-port=0",
+            ),
+            _answers("http://127.0.0.1:20244/healthz"),
+            after=("kubelet",),
         ),
     }
 
 
 def _etcd() -> Component:
     return Component(
-        _program("etcd", f"--data-dir={STATE}/etcd", "--listen-client-urls=http://127.0.0.1:2379",
-                 "--advertise-client-urls=http://127.0.0.1:2379",
-                 "--listen-peer-urls=http://127.0.0.1:2380"),
+        _program(
+            "etcd",
+            f"--data-dir={STATE}/etcd",
+            "--listen-client-urls=http://127.0.0.1:2379",
+            "--advertise-client-urls=http://127.0.0.1:2379",
+            "--listen-peer-urls=http://127.0.0.1:2380",
+        ),
         _answers("http://127.0.0.1:2379/health"),
     )
 
@@ -175,7 +216,8 @@ _AUDIT: dict[str, Any] = {
         {
             "level": "Metadata",
             "resources": [
-                {"group": "orchestrator.dev"}, {"group": "", "resources": ["pods", "pods/*"]},
+                {"group": "orchestrator.dev"},
+                {"group": "", "resources": ["pods", "pods/*"]},
                 {"group": "coordination.k8s.io"},
             ],
         },
@@ -219,7 +261,9 @@ def _kubelet() -> dict[str, Any]:
         # The images here are imported, not pulled: a collected one would be gone for good.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {
-            "memory.available": "100Mi", "nodefs.available": "200Mi", "imagefs.available": "200Mi",
+            "memory.available": "100Mi",
+            "nodefs.available": "200Mi",
+            "imagefs.available": "200Mi",
         },
         "failCgroupV1": False,
         "failSwapOn": False,
@@ -227,8 +271,8 @@ def _kubelet() -> dict[str, Any]:
         "podPidsLimit": 4096,
         "resolvConf": "",
         "serializeImagePulls": False,
-        "tlsCertFile": f"{pki.FOLDER}/kubelet.crt",
-        "tlsPrivateKeyFile": f"{pki.FOLDER}/kubelet.key",
+        "tlsCertFile": f"{pki.FOLDER}/kubelet-server.crt",
+        "tlsPrivateKeyFile": f"{pki.FOLDER}/kubelet-server.key",
     }
 
 
@@ -275,22 +319,41 @@ def _corefile() -> str:
 
 
 def system_objects() -> list[dict[str, Any]]:
-    """Return what a fresh cluster lacks: the name kube-dns for the CoreDNS process."""
-    ports = [{"name": "dns", "port": 53, "protocol": "UDP"},
-             {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]
+    """Return what a fresh cluster lacks: a name for the CoreDNS process, and a volume."""
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]
     metadata = {"name": "kube-dns", "namespace": "kube-system"}
     return [
-        {"apiVersion": "v1", "kind": "Service", "metadata": metadata,
-         "spec": {"clusterIP": DNS_IP, "ports": ports}},
-        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-         "metadata": metadata | {"labels": {"kubernetes.io/service-name": "kube-dns"}},
-         "addressType": "IPv4", "ports": ports,
-         "endpoints": [{"addresses": [LINK_NODE], "conditions": {"ready": True}}]},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"clusterIP": DNS_IP, "ports": ports},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata | {"labels": {"kubernetes.io/service-name": "kube-dns"}},
+            "addressType": "IPv4",
+            "ports": ports,
+            "endpoints": [{"addresses": [LINK_NODE], "conditions": {"ready": True}}],
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": "object-store"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "capacity": {"storage": "20Gi"},
+                "hostPath": {"path": str(VOLUME)},
+                "storageClassName": "local",
+            },
+        },
     ]
 
 
 def folders() -> tuple[Path, ...]:
     """Return the folders that must exist before anything starts."""
     return (STATE / "logs", STATE / "var/lib", STATE / "var/log", CONFIG)
-
-

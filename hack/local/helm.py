@@ -1,6 +1,7 @@
 """Installing the chart, on whichever cluster was chosen."""
 
 import json
+import secrets
 import subprocess
 import time
 import urllib.error
@@ -9,9 +10,20 @@ from pathlib import Path
 
 from local.cluster import kubectl
 from local.images import IMAGES
-from local.paths import CHART, EXAMPLES, FRONT, JOBS_NAMESPACE, KUBECONFIG, LOCAL_VALUES, NAMESPACE, RELEASE
+from local.paths import (
+    CHART,
+    EXAMPLES,
+    FRONT,
+    JOBS_NAMESPACE,
+    KUBECONFIG,
+    LOCAL_VALUES,
+    NAMESPACE,
+    RELEASE,
+)
 from local.steps import Note, StepFailed
 from local.toolchain import BIN
+
+SECRET = "object-store"  # noqa: S105  (its name, not what is in it)
 
 
 def values() -> dict[str, object]:
@@ -24,12 +36,36 @@ def values() -> dict[str, object]:
     }
 
 
+def _prepare() -> None:
+    """Make what the chart expects to find: its namespace, and the object store's keys."""
+    labels = {f"pod-security.kubernetes.io/{m}": "restricted" for m in ("enforce", "warn")}
+    namespace = {"apiVersion": "v1", "kind": "Namespace",
+                 "metadata": {"name": NAMESPACE, "labels": labels}}
+    kubectl("apply", "--filename=-", stdin=json.dumps(namespace))
+    if not kubectl("get", "secret", SECRET, f"--namespace={NAMESPACE}", "--ignore-not-found"):
+        kubectl("create", "secret", "generic", SECRET, f"--namespace={NAMESPACE}",
+                f"--from-literal=accessKey={secrets.token_hex(10)}",
+                f"--from-literal=secretKey={secrets.token_hex(20)}")
+
+
 def install(note: Note) -> None:
     """Install or upgrade the release and wait until every deployment is available."""
+    _prepare()
     note.run(
-        [BIN / "helm", f"--kubeconfig={KUBECONFIG}", "upgrade", "--install", RELEASE, CHART,
-         f"--namespace={NAMESPACE}", "--create-namespace", f"--values={LOCAL_VALUES}",
-         f"--set-json=images={json.dumps(values()['images'])}", "--wait", "--timeout=180s"],
+        [
+            BIN / "helm",
+            f"--kubeconfig={KUBECONFIG}",
+            "upgrade",
+            "--install",
+            RELEASE,
+            CHART,
+            f"--namespace={NAMESPACE}",
+            "--create-namespace",
+            f"--values={LOCAL_VALUES}",
+            f"--set-json=images={json.dumps(values()['images'])}",
+            "--wait",
+            "--timeout=180s",
+        ],
         hint=f"`hack/kubectl -n {NAMESPACE} get pods` and `... describe pods` show what is wrong.",
     )
 
@@ -41,8 +77,14 @@ def apply_examples(note: Note) -> None:
     for file in sorted(EXAMPLES.glob("*.yaml")):
         text = file.read_text().replace("localhost/orchestrator/example:latest", image)
         kubectl("apply", f"--namespace={JOBS_NAMESPACE}", "--filename=-", stdin=text)
-    kubectl("wait", f"--namespace={JOBS_NAMESPACE}", "--for=condition=Ready", "--timeout=60s",
-            "--all", "orchestratorservices,orchestratorquotas,orchestratornodepools")
+    kubectl(
+        "wait",
+        f"--namespace={JOBS_NAMESPACE}",
+        "--for=condition=Ready",
+        "--timeout=60s",
+        "--all",
+        "orchestratorservices,orchestratorquotas,orchestratornodepools",
+    )
 
 
 def wait_for_front(note: Note) -> None:

@@ -71,9 +71,16 @@ IMAGES = {
     for image in (
         Image("pause", ("hack/local/pause.c",), on_base=False),
         Image("minio", (), on_base=False, binary="minio"),
-        Image("operator", ("hack/locks/operator.txt", "crds/orchestrator_crds",
-                           "operator/orchestrator_operator", "operator/orchestrator_agent")),
-        Image("api", ("hack/locks/api.txt", "crds/orchestrator_crds", "api/orchestrator_api")),
+        Image(
+            "operator",
+            (
+                "hack/locks/operator.txt",
+                "crds",
+                "operator/orchestrator_operator",
+                "operator/orchestrator_agent",
+            ),
+        ),
+        Image("api", ("hack/locks/api.txt", "crds", "api/orchestrator_api")),
         Image("agent", ("operator/orchestrator_agent",)),
         Image("example", ("hack/examples/docking/image",)),
     )
@@ -145,7 +152,8 @@ def _base_reference(note: Note) -> str:
     reference = f"{REGISTRY}/base:{tar.stem.removeprefix('base-')}"
     known = subprocess.run(
         [os.fspath(w) for w in _buildah("inspect", "--type", "image", reference)],
-        capture_output=True, check=False,
+        capture_output=True,
+        check=False,
     )
     if known.returncode:
         with tempfile.TemporaryDirectory() as folder:

@@ -14,8 +14,17 @@ import sys
 from pathlib import Path
 
 from local.paths import (
-    API_IP, CGROUP, FRONT_PORT, LINK_HOST, LINK_NODE, LINK_PREFIX, NODE_POD_NETWORK, PIDFILE,
-    SERVICE_NETWORK, STATE, VETH,
+    API_IP,
+    CGROUP,
+    FRONT_PORT,
+    LINK_HOST,
+    LINK_NODE,
+    LINK_PREFIX,
+    NODE_POD_NETWORK,
+    PIDFILE,
+    SERVICE_NETWORK,
+    STATE,
+    VETH,
 )
 
 PR_SET_PDEATHSIG = 1
@@ -31,12 +40,30 @@ def start_node(sandbox_image: str) -> subprocess.Popen[bytes]:
     log = (STATE / "logs/node.log").open("ab")
     with log:
         return subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--mount-proc",
-             "--kill-child", "sh", "-c",
-             # The veth end is put in from outside; nothing can start before it is there.
-             'until [ -e /sys/class/net/eth0 ] || ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done; exec "$@"',
-             "sh", sys.executable, "-m", "local.node", sandbox_image],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
+            [
+                "unshare",
+                "--mount",
+                "--pid",
+                "--net",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                "sh",
+                "-c",
+                # The veth end is put in from outside; nothing can start before it is there.
+                'until [ -e /sys/class/net/eth0 ] || ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done; exec "$@"',
+                "sh",
+                sys.executable,
+                "-m",
+                "local.node",
+                sandbox_image,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=_die_with_parent,
         )
 
 

@@ -84,7 +84,11 @@ class Supervisor:
     def _start(self, name: str, spec: Component) -> int:
         with (STATE / f"logs/{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                spec.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                spec.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
                 env={**os.environ, "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin"},
             )
         process.returncode = 0  # `_reap` waits for it, as PID 1 must for every orphan
@@ -105,10 +109,12 @@ class Supervisor:
                     item.not_before = now + RESTART_SECONDS
 
     def _report(self) -> None:
-        text = json.dumps({
-            name: {"pid": i.pid, "ready": i.ready, "starts": i.starts, "lastExit": i.last_exit}
-            for name, i in self.table.items()
-        })
+        text = json.dumps(
+            {
+                name: {"pid": i.pid, "ready": i.ready, "starts": i.starts, "lastExit": i.last_exit}
+                for name, i in self.table.items()
+            }
+        )
         if text != self.reported:
             fresh = REPORT.with_suffix(".new")
             fresh.write_text(text)

@@ -22,6 +22,8 @@ KUBECONFIG = STATE / "kubeconfig"
 CONTAINERD_SOCKET = STATE / "containerd.sock"
 REPORT = STATE / "report.json"
 PIDFILE = STATE / "keeper.pid"
+# What the object store keeps its files on; owned by the uid that it runs as.
+VOLUME, VOLUME_UID = STATE / "object-store", 65532
 AUDIT_LOG = STATE / "logs/audit.log"
 
 # 198.18.0.0/15 is set aside for benchmarks (RFC 2544): nothing real lives there.

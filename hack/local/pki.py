@@ -31,9 +31,18 @@ def create() -> None:
     fresh.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
     authority.cert_pem.write_to_path(fresh / "ca.crt")
-    _serving(authority, fresh / "apiserver", "kubernetes.default.svc", "kubernetes.default",
-             "kubernetes", "localhost", KUBERNETES_IP, LINK_NODE, "127.0.0.1")
-    _serving(authority, fresh / "kubelet", NODE, LINK_NODE)
+    _serving(
+        authority,
+        fresh / "apiserver",
+        "kubernetes.default.svc",
+        "kubernetes.default",
+        "kubernetes",
+        "localhost",
+        KUBERNETES_IP,
+        LINK_NODE,
+        "127.0.0.1",
+    )
+    _serving(authority, fresh / "kubelet-server", NODE, LINK_NODE)
     # The API server reaches the kubelet as itself; tokens are signed with a key of their own.
     _client(authority, fresh / "kubelet-client", "kube-apiserver", "system:masters")
     tokens = authority.issue_cert("service-accounts", key_type=trustme.KeyType.RSA)
@@ -52,9 +61,15 @@ def _serving(authority: trustme.CA, stem: Path, *names: str) -> None:
 
 def _client(authority: trustme.CA, stem: Path, user: str, group: str) -> None:
     # Go refuses a certificate whose list of names is there but empty.
-    _write(stem, authority.issue_cert(
-        "client.invalid", common_name=user, organization_name=group, key_type=trustme.KeyType.ECDSA
-    ))
+    _write(
+        stem,
+        authority.issue_cert(
+            "client.invalid",
+            common_name=user,
+            organization_name=group,
+            key_type=trustme.KeyType.ECDSA,
+        ),
+    )
 
 
 def _write(stem: Path, certificate: trustme.LeafCert) -> None:
@@ -68,20 +83,26 @@ def _kubeconfig(folder: Path, name: str) -> str:
     def data(file: str) -> str:
         return base64.b64encode((folder / file).read_bytes()).decode()
 
-    return yaml.safe_dump({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "local",
-        "contexts": [{"name": "local", "context": {"cluster": "local", "user": name}}],
-        "clusters": [{
-            "name": "local",
-            "cluster": {"server": SERVER, "certificate-authority-data": data("ca.crt")},
-        }],
-        "users": [{
-            "name": name,
-            "user": {
-                "client-certificate-data": data(f"{name}.crt"),
-                "client-key-data": data(f"{name}.key"),
-            },
-        }],
-    })
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "local",
+            "contexts": [{"name": "local", "context": {"cluster": "local", "user": name}}],
+            "clusters": [
+                {
+                    "name": "local",
+                    "cluster": {"server": SERVER, "certificate-authority-data": data("ca.crt")},
+                }
+            ],
+            "users": [
+                {
+                    "name": name,
+                    "user": {
+                        "client-certificate-data": data(f"{name}.crt"),
+                        "client-key-data": data(f"{name}.key"),
+                    },
+                }
+            ],
+        }
+    )

@@ -53,7 +53,12 @@ class Note:
             log.flush()
             try:
                 done = subprocess.run(
-                    words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, check=False,
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=cwd,
+                    check=False,
                     env={**os.environ, **(env or {})},
                 )
             except FileNotFoundError as error:

@@ -75,7 +75,11 @@ PROGRAMS = {
     "minio": Program("github.com/minio/minio", module=MINIO_MODULE),
 }
 HYPERKUBE_NAMES = (
-    "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
 )
 
 _SOURCES = (GO_MODULE, MINIO_MODULE)
@@ -160,8 +164,17 @@ def build_programs(note: Note) -> None:
         note.show(f"{name}, {number} of {len(PROGRAMS)}")
         fresh = BIN / f".{name}"
         note.run(
-            [go, "build", "-o", fresh, "-tags", program.tags, "-ldflags", program.ldflags,
-             program.package],
+            [
+                go,
+                "build",
+                "-o",
+                fresh,
+                "-tags",
+                program.tags,
+                "-ldflags",
+                program.ldflags,
+                program.package,
+            ],
             env=env | {"CGO_ENABLED": str(int(program.cgo))},
             cwd=program.module,
             hint="Check that the Go module proxy can be reached and that the disk is not full.",

@@ -1,0 +1,1 @@
+"""All Kubernetes requests of the operator, by what they are for."""

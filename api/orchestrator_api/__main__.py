@@ -1,0 +1,99 @@
+"""Runs the API and its gateway: one process, one event loop, three ports."""
+
+import asyncio
+import logging
+import sys
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from orchestrator_api.app import create_app
+from orchestrator_api.attempts import Attempts
+from orchestrator_api.cache import Jobs, Services
+from orchestrator_api.cluster import Cluster
+from orchestrator_api.dependencies import Context
+from orchestrator_api.gateway import Canary, create_gateway
+from orchestrator_api.ids import Ids
+from orchestrator_api.settings import Settings
+from orchestrator_api.submit import Submissions
+from orchestrator_api.tokens import Tokens
+from orchestrator_wire import errors
+from orchestrator_wire.kube import Kube
+from orchestrator_wire.s3 import Store
+
+log = logging.getLogger("orchestrator_api")
+
+
+def _server(app: FastAPI, port: int) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        host="0.0.0.0",
+        port=port,
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=25,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
+
+
+async def _make_bucket(store: Store) -> None:
+    """Make the bucket, for as long as it takes: the object store may start after us."""
+    while True:
+        try:
+            await store.make_bucket()
+        except errors.StoreError as error:
+            log.warning("No bucket yet, trying again: %s", error)
+            await asyncio.sleep(1.0)
+        else:
+            return
+
+
+async def main() -> None:
+    """Serve until told to end."""
+    settings = Settings()
+    logging.basicConfig(
+        level=settings.log_level,
+        stream=sys.stdout,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    kube = await Kube.connect()
+    store = Store.connect(
+        settings.s3_endpoint,
+        settings.s3_access_key,
+        settings.s3_secret_key,
+        settings.s3_bucket,
+        secure=settings.s3_secure,
+    )
+    jobs, services = Jobs(kube, settings.jobs_namespace), Services(kube, settings.jobs_namespace)
+    cluster = Cluster(kube, settings.namespace, settings.jobs_namespace)
+    ids = Ids(kube, settings.namespace)
+    canary = Canary(settings.canary_port)
+    await canary.open()
+    context = Context(store, cluster, jobs, services, Submissions(store, cluster, ids, services))
+    gateway = create_gateway(
+        Tokens(kube, settings.jobs_namespace),
+        Attempts(cluster, store),
+        services,
+        canary,
+        lambda: jobs.live.synced and services.watched.synced,
+    )
+    background = [
+        asyncio.create_task(coroutine)
+        for coroutine in (jobs.live.run(), services.watched.run(), _make_bucket(store))
+    ]
+    await asyncio.gather(
+        _server(create_app(context), settings.port).serve(),
+        _server(gateway, settings.gateway_port).serve(),
+    )
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    await asyncio.gather(kube.close(), store.close())
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,24 @@
+"""The public application: the old system's REST contract on port 5000."""
+
+from fastapi import FastAPI
+
+from orchestrator_api import errors
+from orchestrator_api.dependencies import Context
+from orchestrator_api.routes import health, jobs
+
+
+def create_app(context: Context) -> FastAPI:
+    """Return the application over what *context* gives its routes."""
+    app = FastAPI(
+        title="Orchestrator",
+        summary="Runs uploaded jobs on Kubernetes, fairly and safely.",
+        openapi_url="/api-docs/openapi.json",
+        # FastAPI's own pages load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.context = context
+    app.include_router(jobs.router)
+    app.include_router(health.router)
+    errors.install(app)
+    return app

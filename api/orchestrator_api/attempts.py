@@ -1,0 +1,129 @@
+"""What an attempt's pod may do, and when: the rules behind the gateway's routes.
+
+Start and end are compare-and-swaps on a live read of the job, so that of two pods only one ever
+gets the inputs, and only that one can tell the job's end.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator_api.cluster import Cluster, now
+from orchestrator_api.tokens import Caller
+from orchestrator_crds import OrchestratorJob, Phase, transitions
+from orchestrator_crds.job import StoredObject
+from orchestrator_crds.lifecycle import LIVE
+from orchestrator_crds.names import RESULTS, job_of_pod, object_key
+from orchestrator_crds.outcome import Report, from_report
+from orchestrator_wire import errors
+from orchestrator_wire.s3 import Store
+
+log = logging.getLogger(__name__)
+TRIES = 10
+
+
+class NotYours(Exception):  # noqa: N818
+    """This pod is not the job's current attempt, now or ever again; it should end."""
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Start and end of attempts."""
+
+    cluster: Cluster
+    store: Store
+
+    async def start(self, caller: Caller) -> OrchestratorJob:
+        """Let *caller* be the one pod of the current attempt, Submitted → Running.
+
+        Raises NotYours for every other pod, and Temporary while a new leader of the operator has
+        yet to take over the claim.
+        """
+        for _ in range(TRIES):
+            job, attempt = await self._read(caller)
+            if _is_current(job, caller):
+                return job  # it asked before, and the answer was lost
+            if (
+                job.status.phase is not Phase.SUBMITTED
+                or job.status.attempt != attempt
+                or job.status.claim is None
+                or job.status.pod is not None
+                or job.spec.terminate
+            ):
+                raise NotYours(f"Job {job.metadata.name} is not waiting for pod {caller.pod}.")
+            if job.status.claim.epoch != await self.cluster.epoch():
+                raise errors.Temporary("The claim is an earlier operator's, not yet taken over.")
+            try:
+                return await self.cluster.patch_status(
+                    job,
+                    transitions.start(
+                        job, pod=caller.pod, uid=caller.uid, node=caller.node, now=now()
+                    ),
+                )
+            except errors.Conflict:
+                continue
+        raise errors.Temporary(f"Job {caller.pod} changes too fast to be started.")
+
+    async def current(self, caller: Caller) -> OrchestratorJob:
+        """Return the job that *caller* runs, read live; raises NotYours."""
+        job, _ = await self._read(caller)
+        if job.status.phase is not Phase.RUNNING or not _is_current(job, caller):
+            raise NotYours(f"Job {job.metadata.name} is not run by pod {caller.pod}.")
+        return job
+
+    async def end(
+        self, caller: Caller, report: Report, results: dict[str, Any] | None
+    ) -> OrchestratorJob:
+        """Record the end of *caller*'s attempt, Running → its end; telling twice is telling once.
+
+        Without an exit record the phase stays Running, since only the kubelet knows; the results
+        are kept all the same.
+        """
+        for _ in range(TRIES):
+            job, _ = await self._read(caller)
+            if not _is_current(job, caller):
+                raise NotYours(f"Job {job.metadata.name} is not run by pod {caller.pod}.")
+            if job.status.phase not in LIVE:
+                return job
+            stored = await self._stored(job, results)
+            outcome = from_report(report, terminate=job.spec.terminate)
+            if outcome is not None:
+                patch = transitions.finish(job, outcome, now=now(), results=stored)
+            elif stored is not None:
+                patch = {"results": stored.to_dict()}
+            else:
+                return job
+            try:
+                return await self.cluster.patch_status(job, patch)
+            except errors.Conflict:
+                continue
+        raise errors.Temporary(f"Job {caller.pod} changes too fast to be ended.")
+
+    async def _stored(
+        self, job: OrchestratorJob, results: dict[str, Any] | None
+    ) -> StoredObject | None:
+        """Return the results as they lie in the store, if it is what the agent got a receipt for."""
+        if results is None:
+            return None
+        key = object_key(job.folder, RESULTS)
+        claimed = StoredObject.model_validate({**results, "key": key, "updatedAt": now()})
+        try:
+            found = await self.store.stat(key)
+        except errors.NoSuchObject as error:
+            raise errors.StoreDown(f"The results of {job.metadata.name} are not there.") from error
+        if found != (claimed.size_bytes, claimed.etag):
+            raise errors.StoreDown(f"The results of {job.metadata.name} are not what was stored.")
+        return claimed
+
+    async def _read(self, caller: Caller) -> tuple[OrchestratorJob, int]:
+        named = job_of_pod(caller.pod)
+        if named is None:
+            raise NotYours(f"Pod {caller.pod} is not named like a job's.")
+        try:
+            return await self.cluster.read(named[0]), named[1]
+        except errors.NotFound as error:
+            raise NotYours(f"There is no job {named[0]}.") from error
+
+
+def _is_current(job: OrchestratorJob, caller: Caller) -> bool:
+    return job.status.pod is not None and job.status.pod.uid == caller.uid

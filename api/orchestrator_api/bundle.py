@@ -1,0 +1,83 @@
+"""The zip that an upload becomes, written straight to the store."""
+
+import io
+import zipfile
+from typing import IO
+
+from orchestrator_crds.job import InputFile
+from orchestrator_crds.names import SCRIPT
+from orchestrator_wire.s3 import Upload
+
+
+class _Buffer:
+    """Where zipfile writes to; emptied into the store after every step."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.data += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Emptied by its owner."""
+
+
+class Bundle:
+    """A zip of files that come one after the other, of lengths that nobody knows before."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload, self._buffer = upload, _Buffer()
+        # Level 0 keeps the bytes as they are; deflate's framing lets a streaming reader find the
+        # end of an entry whose length was not known when it began.
+        self._zip = zipfile.ZipFile(self._buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=0)  # type: ignore[arg-type]
+        self._entry: IO[bytes] | None = None
+        self._size = 0
+        self.files: list[InputFile] = []
+
+    def begin(self, name: str) -> None:
+        """Begin the next file."""
+        info = zipfile.ZipInfo(name)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        info.external_attr = 0o100644 << 16
+        self._entry = self._zip.open(info, "w", force_zip64=True)
+        self.files.append(InputFile(name=name, size_bytes=0))
+        self._size = 0
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes of the file; raises StoreDown."""
+        if self._entry is None:
+            raise ValueError("no file was begun")
+        self._entry.write(data)
+        self._size += len(data)
+        await self._drain()
+
+    async def end(self) -> None:
+        """End the file; raises StoreDown."""
+        if self._entry is None:
+            raise ValueError("no file was begun")
+        self._entry.close()
+        self._entry = None
+        self.files[-1] = self.files[-1].model_copy(update={"size_bytes": self._size})
+        await self._drain()
+
+    async def close(self) -> None:
+        """End the zip; raises StoreDown."""
+        self._zip.close()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        if self._buffer.data:
+            await self._upload.write(bytes(self._buffer.data))
+            self._buffer.data.clear()
+
+
+def of_script(text: str) -> bytes:
+    """Return the bundle of a job that was made with a script instead of an upload.
+
+    Equal scripts give equal bytes, so it can be made again whenever it is asked for.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(SCRIPT), text.encode())
+    return buffer.getvalue()

@@ -1,0 +1,124 @@
+"""What the API knows without asking: live jobs and services, by list and watch.
+
+A poll of a live job costs no request to Kubernetes. A job that is not here costs one, before any
+404: another replica may have made it a moment ago.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
+from orchestrator_crds.lifecycle import LIVE, TERMINAL
+from orchestrator_crds.names import job_name
+from orchestrator_wire import errors
+from orchestrator_wire.kube import Kube, resources_path
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", bound=Resource)
+LIVE_JOBS = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
+PAUSE_SECONDS = 1.0
+ENDED_KEPT = 10_000
+# An ended job changes no more, but it may be deleted.
+ENDED_SECONDS = 5.0
+
+
+class Watched(Generic[R]):
+    """All objects of one kind, or those that a selector selects, kept up to date."""
+
+    def __init__(self, kube: Kube, kind: type[R], namespace: str, **query: str) -> None:
+        self._kube, self._kind, self._query = kube, kind, query
+        self._path = resources_path(namespace, kind.plural)
+        self.items: dict[str, R] = {}
+        self.synced = False
+
+    async def run(self) -> None:
+        """List, watch, and begin again whenever the watch breaks; for ever."""
+        while True:
+            try:
+                await self._follow()
+            except errors.NotFound:
+                continue  # the version became too old: list again
+            except errors.ClusterError as error:
+                log.warning("Watching %s begins anew: %s", self._kind.plural, error)
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _follow(self) -> None:
+        bodies, since = await self._kube.list(self._path, **self._query)
+        items = [item for item in map(self._parse, bodies) if item is not None]
+        self.items = {item.metadata.name: item for item in items}
+        self.synced = True
+        async for kind, body in self._kube.watch(self._path, since, **self._query):
+            if kind == "BOOKMARK":
+                continue
+            item = self._parse(body)
+            if item is None:
+                continue
+            if kind == "DELETED":
+                self.items.pop(item.metadata.name, None)
+            else:
+                self.items[item.metadata.name] = item
+
+    def _parse(self, body: dict[str, Any]) -> R | None:
+        try:
+            return self._kind.parse(body)
+        except ValidationError as error:
+            log.warning("Cannot read a %s: %s", self._kind.__name__, error)
+            return None
+
+
+class Jobs:
+    """Jobs by number: live ones from the watch, ended ones from a bounded cache, else by asking."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self._kube, self._namespace = kube, namespace
+        self.live = Watched(kube, OrchestratorJob, namespace, fieldSelector=LIVE_JOBS)
+        self._ended: OrderedDict[str, tuple[float, OrchestratorJob]] = OrderedDict()
+
+    async def find(self, job_id: int) -> OrchestratorJob | None:
+        """Return the job with this number, or None when there is none; raises ClusterError."""
+        name = job_name(job_id)
+        live = self.live.items.get(name)
+        if live is not None:
+            return live
+        at, ended = self._ended.get(name, (0.0, None))
+        if ended is not None and time.monotonic() - at < ENDED_SECONDS:
+            return ended
+        try:
+            path = resources_path(self._namespace, OrchestratorJob.plural, name)
+            job = OrchestratorJob.parse(await self._kube.request("GET", path))
+        except errors.NotFound:
+            self._ended.pop(name, None)
+            return None
+        self.learn(job)
+        return job
+
+    def learn(self, job: OrchestratorJob) -> None:
+        """Take in a job that this replica has just read or written."""
+        if job.status.phase in LIVE:
+            return  # the watch brings it; an older copy must not replace a newer one
+        self._ended[job.metadata.name] = (time.monotonic(), job)
+        self._ended.move_to_end(job.metadata.name)
+        if len(self._ended) > ENDED_KEPT:
+            self._ended.popitem(last=False)
+
+
+class Services:
+    """Services by name, from the watch."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self.watched = Watched(kube, OrchestratorService, namespace)
+
+    def find(self, name: str) -> OrchestratorService | None:
+        """Return the service of this name, or None."""
+        return self.watched.items.get(name)
+
+    @property
+    def largest_upload(self) -> int:
+        """Return the largest upload, in bytes, that any service takes."""
+        limits = [s.spec.inputs.max_bytes for s in self.watched.items.values()]
+        return max(limits, default=400 * 1024 * 1024)

@@ -1,0 +1,30 @@
+"""What a request is given: the clients and caches that live as long as the process."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from orchestrator_api.cache import Jobs, Services
+from orchestrator_api.cluster import Cluster
+from orchestrator_api.submit import Submissions
+from orchestrator_wire.s3 import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that routes use."""
+
+    store: Store
+    cluster: Cluster
+    jobs: Jobs
+    services: Services
+    submissions: Submissions
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+Given = Annotated[Context, Depends(_context)]

@@ -1,0 +1,111 @@
+"""What the API answers when it cannot do what it was asked: every status and every wording.
+
+The body is the old system's, since portals read it: id 0, status Unknown, and the message.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from orchestrator_wire import errors as wire
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """A request that cannot be served: its HTTP status and a sentence for the caller."""
+
+    status = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadRequest(ApiError):  # noqa: N818
+    """The request itself is wrong."""
+
+    status = 400
+
+
+class JobNotFound(ApiError):  # noqa: N818
+    """There is no such job."""
+
+    status = 404
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"Job {job_id} not found in the database")
+
+
+class AlreadyOver(ApiError):  # noqa: N818
+    """The job has ended, so it cannot be changed."""
+
+    status = 409
+
+
+class TooLarge(ApiError):  # noqa: N818
+    """The upload is larger than the service allows."""
+
+    status = 413
+
+
+class RangeNotSatisfiable(ApiError):  # noqa: N818
+    """The asked part of a file does not exist."""
+
+    status = 416
+
+
+class Unavailable(ApiError):  # noqa: N818
+    """Kubernetes or the object store cannot serve now; asking again later makes sense."""
+
+    status = 503
+
+
+def _answer(status: int, message: str) -> JSONResponse:
+    headers = {"Retry-After": "5"} if status == 503 else None
+    body = {"id": 0, "status": "Unknown", "message": message}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101  (registered for it alone)
+    return _answer(error.status, error.message)
+
+
+async def _store_error(_: Request, error: Exception) -> Response:
+    log.warning("Object store: %s", error)
+    return _answer(503, "The file store cannot be reached now; try again later.")
+
+
+async def _cluster_error(_: Request, error: Exception) -> Response:
+    log.warning("Kubernetes: %s", error)
+    return _answer(503, "The job database cannot be reached now; try again later.")
+
+
+async def _bad_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    return _answer(400, "Invalid id, should be a positive number")
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return _answer(error.status_code, str(error.detail))
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    ApiError: _api_error,
+    wire.StoreError: _store_error,
+    wire.ClusterError: _cluster_error,
+    RequestValidationError: _bad_parameter,
+    HTTPException: _http_error,
+}
+
+
+def install(app: FastAPI) -> None:
+    """Have *app* answer every error as above."""
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)

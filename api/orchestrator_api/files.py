@@ -1,0 +1,72 @@
+"""Stored zips as HTTP answers: whole, one range of it, or just the head."""
+
+import re
+from collections.abc import AsyncIterator
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from orchestrator_api.errors import RangeNotSatisfiable
+from orchestrator_wire.s3 import Store
+
+ZIP = "application/zip"
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+def one_range(header: str, size: int) -> tuple[int, int] | None:
+    """Return (first, last) byte of the one range that *header* asks for, or None for the whole.
+
+    Anything but one well-formed range is answered with the whole, as RFC 9110 allows. Raises
+    RangeNotSatisfiable for one that lies outside.
+    """
+    found = _RANGE.fullmatch(header.strip())
+    if not found or (not found[1] and not found[2]):
+        return None
+    if not found[1]:
+        length = int(found[2])
+        first, last = max(size - length, 0), size - 1
+        satisfiable = length > 0 and size > 0
+    else:
+        first, last = int(found[1]), min(int(found[2] or size - 1), size - 1)
+        if found[2] and int(found[2]) < first:
+            return None
+        satisfiable = first < size
+    if not satisfiable:
+        raise RangeNotSatisfiable(f"The file has {size} bytes; {header} lies outside of it.")
+    return first, last
+
+
+async def zip_response(
+    store: Store, key: str, name: str, *, etag: str = "", asked_range: str = "", head: bool = False
+) -> Response:
+    """Return the zip at *key* as an answer, streamed; raises NoSuchObject or StoreDown.
+
+    With *etag*, a replaced object is refused before the first byte.
+    """
+    size, found_etag = await store.stat(key)
+    headers = {
+        "ETag": f'"{etag or found_etag}"',
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    part = one_range(asked_range, size) if asked_range else None
+    if part:
+        headers["Content-Range"] = f"bytes {part[0]}-{part[1]}/{size}"
+    headers["Content-Length"] = str(part[1] - part[0] + 1 if part else size)
+    status = 206 if part else 200
+    if head:
+        return Response(status_code=status, headers=headers, media_type=ZIP)
+    _, pieces = await store.read(
+        key, etag=etag or found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
+    )
+    return StreamingResponse(_closing(pieces), status_code=status, headers=headers, media_type=ZIP)
+
+
+async def _closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass *pieces* on, and close their source also when the client goes away half-way."""
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        await pieces.aclose()  # type: ignore[attr-defined]

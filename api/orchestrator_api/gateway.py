@@ -1,0 +1,183 @@
+"""The gateway: the one place that a job's pod may reach, on a port of its own.
+
+Pods never see the object store and hold no key; they prove who they are with the token that the
+kubelet gave to their agent.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from orchestrator_api.attempts import Attempts, NotYours
+from orchestrator_api.bundle import of_script
+from orchestrator_api.cache import Services
+from orchestrator_api.errors import TooLarge
+from orchestrator_api.tokens import BadToken, Caller, Tokens
+from orchestrator_crds import OrchestratorJob
+from orchestrator_crds.names import PARTIAL, RESULTS, object_key
+from orchestrator_crds.outcome import Report
+from orchestrator_wire import errors as wire
+from orchestrator_wire.s3 import Store, Stored
+
+log = logging.getLogger(__name__)
+router = APIRouter()
+
+
+class EndOfAttempt(Report):
+    """The agent's last word: how it ended, and the receipt for the results."""
+
+    results: dict[str, Any] | None = None
+
+
+class Canary:
+    """A port that only a job's network policy closes: reached, it proves that none is in force."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Begin to listen."""
+        self._server = await asyncio.start_server(self._accept, None, self.port)
+
+    async def _accept(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    @property
+    def listening(self) -> bool:
+        """Return whether a connection would be accepted."""
+        return self._server is not None and self._server.is_serving()
+
+
+async def _caller(request: Request, authorization: Annotated[str, Header()] = "") -> Caller:
+    tokens: Tokens = request.app.state.tokens
+    return await tokens.verify(authorization)
+
+
+async def _attempts(request: Request) -> Attempts:
+    found: Attempts = request.app.state.attempts
+    return found
+
+
+Who = Annotated[Caller, Depends(_caller)]
+Allowed = Annotated[Attempts, Depends(_attempts)]
+
+
+@router.post("/start")
+async def start(caller: Who, attempts: Allowed) -> dict[str, Any]:
+    """Be the pod that runs this attempt; tells what the inputs are."""
+    job = await attempts.start(caller)
+    log.info("%s starts on %s.", caller.pod, caller.node)
+    if job.spec.inputs is not None:
+        return {"sizeBytes": job.spec.inputs.size_bytes, "sha256": job.spec.inputs.sha256}
+    bundle = of_script(job.spec.script or "")
+    return {"sizeBytes": len(bundle), "sha256": hashlib.sha256(bundle).hexdigest()}
+
+
+@router.get("/inputs")
+async def inputs(caller: Who, attempts: Allowed) -> Response:
+    """Get the input bundle."""
+    job = await attempts.current(caller)
+    if job.spec.inputs is None:
+        return Response(of_script(job.spec.script or ""), media_type="application/zip")
+    head, pieces = await attempts.store.read(job.spec.inputs.key)
+    headers = {"Content-Length": head.headers["Content-Length"]}
+    return StreamingResponse(pieces, headers=headers, media_type="application/zip")
+
+
+@router.put("/snapshot")
+async def snapshot(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
+    """Store the working directory as it is now."""
+    return await _store(caller, attempts, request, PARTIAL)
+
+
+@router.put("/results")
+async def results(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
+    """Store the working directory as run.sh left it; the answer is the receipt for `/end`."""
+    return await _store(caller, attempts, request, RESULTS)
+
+
+async def _store(caller: Caller, attempts: Attempts, request: Request, name: str) -> dict[str, Any]:
+    job = await attempts.current(caller)
+    services: Services = request.app.state.services
+    service = services.find(job.spec.service)
+    limit = service.spec.results.max_bytes if service else None
+    stored = await _receive(attempts.store, job, name, request.stream(), limit)
+    return {"sizeBytes": stored.size_bytes, "sha256": stored.sha256, "etag": stored.etag}
+
+
+async def _receive(
+    store: Store, job: OrchestratorJob, name: str, body: AsyncIterator[bytes], limit: int | None
+) -> Stored:
+    upload = store.upload(object_key(job.folder, name))
+    try:
+        async for data in body:
+            await upload.write(data)
+            if limit is not None and upload.size_bytes > limit:
+                raise TooLarge(f"{name} is larger than {limit} bytes, the service's limit.")
+        return await upload.finish()
+    except BaseException:
+        await upload.abort()
+        raise
+
+
+@router.post("/end")
+async def end(caller: Who, attempts: Allowed, report: EndOfAttempt) -> dict[str, Any]:
+    """Tell how the attempt ended."""
+    job = await attempts.end(caller, report, report.results)
+    log.info("%s ended: %s %s.", caller.pod, job.status.phase, job.status.reason)
+    return {"phase": str(job.status.phase)}
+
+
+@router.get("/canary")
+async def canary(request: Request) -> dict[str, Any]:
+    """Tell where the canary is and whether it listens."""
+    bird: Canary = request.app.state.canary
+    return {"port": bird.port, "listening": bird.listening}
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """Answer: the process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> JSONResponse:
+    """Answer 200 once the caches are filled."""
+    ready = request.app.state.ready()
+    return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+
+def _failure(status: int) -> Any:
+    async def handler(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"message": str(error)}, status_code=status)
+
+    return handler
+
+
+def create_gateway(
+    tokens: Tokens, attempts: Attempts, services: Services, canary_port: Canary, ready: Any
+) -> FastAPI:
+    """Return the gateway's application."""
+    app = FastAPI(title="Orchestrator gateway", openapi_url=None)
+    app.state.tokens, app.state.attempts = tokens, attempts
+    app.state.services, app.state.canary, app.state.ready = services, canary_port, ready
+    app.include_router(router)
+    # 409 tells an agent to end; 401 and 503 tell it to try again.
+    statuses: dict[type[Exception], int] = {
+        NotYours: 409,
+        BadToken: 401,
+        TooLarge: 413,
+        wire.NoSuchObject: 404,
+        wire.StoreDown: 503,
+        wire.ClusterError: 503,
+    }
+    for kind, status in statuses.items():
+        app.add_exception_handler(kind, _failure(status))
+    return app

@@ -1,0 +1,81 @@
+"""Is it up, is it well, and what can it do: ping, health and documentation."""
+
+import logging
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from orchestrator_api.dependencies import Given
+from orchestrator_api.schemas import Health, Pong
+from orchestrator_wire import errors
+
+log = logging.getLogger(__name__)
+router = APIRouter(tags=["service"])
+
+
+@router.get("/")
+async def ping() -> Pong:
+    """Answer."""
+    return Pong()
+
+
+@router.get("/health", responses={503: {"model": Health}}, response_model=Health)
+async def health(given: Given) -> JSONResponse:
+    """Tell whether Kubernetes and the object store can be reached."""
+    problem = ""
+    try:
+        await given.cluster.check()
+    except errors.ClusterError as error:
+        log.warning("Kubernetes: %s", error)
+        problem = "Kubernetes cannot be reached"
+    try:
+        await given.store.check()
+    except errors.StoreError as error:
+        log.warning("Object store: %s", error)
+        problem = problem or "the object store cannot be reached"
+    if problem:
+        return JSONResponse({"status": "error", "database": problem}, status_code=503)
+    return JSONResponse({"status": "ok", "database": "ok"})
+
+
+@router.get("/swagger/", include_in_schema=False)
+async def documentation(request: Request) -> HTMLResponse:
+    """Show the API's documentation, without anything from elsewhere."""
+    schema = request.app.openapi()
+    rows = "".join(
+        f"<tr><td>{method.upper()}</td><td><code>{path}</code></td>"
+        f"<td>{operation.get('description', '')}</td></tr>"
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+    )
+    return HTMLResponse(_PAGE.format(title=schema["info"]["title"], rows=rows))
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1c2530; background: #fff; }}
+table {{ border-collapse: collapse; width: 100%; }}
+td, th {{ text-align: left; padding: .5rem .75rem; border-bottom: 1px solid #d5dbe1; }}
+code {{ font-size: .95em; }}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p>The machine-readable description is at
+<a href="/api-docs/openapi.json">/api-docs/openapi.json</a>.</p>
+<table>
+<caption>Routes</caption>
+<thead><tr><th scope="col">Method</th><th scope="col">Path</th><th scope="col">What it does</th></tr></thead>
+<tbody>{rows}</tbody>
+</table>
+</main>
+</body>
+</html>
+"""

@@ -1,0 +1,114 @@
+"""The old system's job routes: upload, download, download_partial, terminate."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.responses import JSONResponse
+
+from orchestrator_api.bundle import of_script
+from orchestrator_api.dependencies import Context, Given
+from orchestrator_api.errors import AlreadyOver, JobNotFound
+from orchestrator_api.files import ZIP, zip_response
+from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
+from orchestrator_api.upload import boundary
+from orchestrator_crds import OrchestratorJob, Phase
+from orchestrator_crds.lifecycle import LIVE
+from orchestrator_crds.names import PARTIAL, object_key
+from orchestrator_wire import errors
+
+router = APIRouter(tags=["jobs"])
+JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
+AskedRange = Annotated[str, Header(alias="Range", description="One byte range.")]
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "user_id", "service"],
+                    "properties": {
+                        "file": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "Files, in any field; one of them is run.sh.",
+                        },
+                        "user_id": {"type": "integer", "format": "int32"},
+                        "service": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+_ZIP = {200: {"content": {ZIP: {}, "application/json": {}}, "description": "The zip, or a status."}}
+
+
+@router.post("/upload", status_code=201, openapi_extra=_FORM)
+async def upload(request: Request, given: Given) -> JobAnswer:
+    """Submit a job: its files, whom it is for, and the service to run it."""
+    mark = boundary(request.headers.get("content-type", ""))
+    job = await given.submissions.submit(mark, request.stream())
+    message = "Job successfully uploaded"
+    return JobAnswer(id=job.spec.id or 0, status=str(Phase.QUEUED), message=message)
+
+
+async def _find(given: Context, job_id: int) -> OrchestratorJob:
+    job = await given.jobs.find(job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+@router.api_route(
+    "/download/{job_id}", methods=["GET", "HEAD"], response_model=None, responses=_ZIP
+)
+async def download(
+    job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
+) -> Response:
+    """Poll a job: its status as JSON until it has completed, then its results as a zip."""
+    job = await _find(given, job_id)
+    results = job.status.results
+    if phase_for_rest(job) is not Phase.COMPLETED or results is None:
+        return JSONResponse(answer(job).model_dump())
+    return await zip_response(
+        given.store,
+        results.key,
+        f"{job_id}.zip",
+        etag=results.etag,
+        asked_range=asked_range,
+        head=request.method == "HEAD",
+    )
+
+
+@router.api_route(
+    "/download_partial/{job_id}", methods=["GET", "HEAD"], response_model=None, responses=_ZIP
+)
+async def download_partial(
+    job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
+) -> Response:
+    """Get the working directory as it is now, from the inputs to the results."""
+    job = await _find(given, job_id)
+    options = {"asked_range": asked_range, "head": request.method == "HEAD"}
+    name = f"{job_id}.zip"
+    results, inputs = job.status.results, job.spec.inputs
+    if results is not None:
+        return await zip_response(given.store, results.key, name, etag=results.etag, **options)
+    if job.status.phase is not Phase.QUEUED:
+        try:
+            return await zip_response(given.store, object_key(job.folder, PARTIAL), name, **options)
+        except errors.NoSuchObject:
+            pass  # no snapshot yet: the inputs are what there is
+    if inputs is not None:
+        return await zip_response(given.store, inputs.key, name, **options)
+    return Response(of_script(job.spec.script or ""), media_type=ZIP)
+
+
+@router.post("/terminate/{job_id}")
+async def terminate(job_id: JobId, given: Given) -> JobAnswer:
+    """Stop a job, wherever it is."""
+    job = await _find(given, job_id)
+    if job.status.phase not in LIVE:
+        raise AlreadyOver(f"Job {job_id} is over already: {job.status.phase}")
+    given.jobs.learn(await given.cluster.terminate(job.metadata.name))
+    return JobAnswer(id=job_id, status="Unknown", message="job terminated")

@@ -1,0 +1,52 @@
+"""Bodies of the REST contract; field names and spelling are what portals read."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from orchestrator_crds import OrchestratorJob, Phase
+from orchestrator_crds.lifecycle import LIVE
+
+
+class JobAnswer(BaseModel):
+    """How a job is doing."""
+
+    id: int = Field(description="The job's number; 0 in an error.")
+    status: str = Field(description="Queued, Submitted, Running, Completed, Failed, …; or Unknown.")
+    message: str = Field(description="A sentence for people.")
+
+
+class Health(BaseModel):
+    """Whether the API can do its work."""
+
+    status: str
+    database: str
+
+
+class Pong(BaseModel):
+    """The answer of the root path."""
+
+    message: Literal["pong"] = "pong"
+
+
+_WORDS = {
+    Phase.QUEUED: "The job waits for its turn.",
+    Phase.SUBMITTED: "The job was given a node and is starting.",
+    Phase.RUNNING: "The job is running.",
+}
+
+
+def phase_for_rest(job: OrchestratorJob) -> Phase:
+    """Return the phase as REST tells it: a job asked to stop counts as stopped at once."""
+    if job.spec.terminate and job.status.phase in LIVE:
+        return Phase.KILLED
+    return job.status.phase
+
+
+def answer(job: OrchestratorJob) -> JobAnswer:
+    """Return what a poll of *job* is answered."""
+    phase = phase_for_rest(job)
+    message = job.status.message or _WORDS.get(phase, "")
+    if phase is Phase.KILLED and job.status.phase in LIVE:
+        message = "The job is being stopped, as was asked."
+    return JobAnswer(id=job.spec.id or 0, status=str(phase), message=message)

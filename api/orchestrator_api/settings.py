@@ -1,0 +1,22 @@
+"""Settings of the API, from the environment; the chart sets them all."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where things are and how large requests may be."""
+
+    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", frozen=True)
+
+    namespace: str = Field(description="Namespace of the API, the operator and its Lease.")
+    jobs_namespace: str = Field(description="Namespace of jobs, services, quotas and pools.")
+    s3_endpoint: str = Field(description="HOST:PORT of the object store.")
+    s3_secure: bool = False
+    s3_bucket: str = "orchestrator"
+    s3_access_key: str
+    s3_secret_key: str
+    port: int = 5000
+    gateway_port: int = 8081
+    canary_port: int = 8082
+    log_level: str = "INFO"

@@ -1,0 +1,74 @@
+"""From an upload to a job: the bundle first, then the resource, then the answer.
+
+A failure on the way leaves nothing behind; a 201 is a promise that the job exists.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+from orchestrator_api.bundle import Bundle
+from orchestrator_api.cache import Services
+from orchestrator_api.cluster import Cluster
+from orchestrator_api.ids import Ids
+from orchestrator_api.upload import Form, receive
+from orchestrator_crds import OrchestratorJob
+from orchestrator_crds.job import Inputs
+from orchestrator_crds.names import INPUTS, job_name, object_key
+from orchestrator_wire import errors
+from orchestrator_wire.s3 import Store
+
+log = logging.getLogger(__name__)
+NAME_TRIES = 20
+
+
+class Submissions:
+    """Turns uploads into jobs."""
+
+    def __init__(self, store: Store, cluster: Cluster, ids: Ids, services: Services) -> None:
+        self._store, self._cluster, self._ids, self._services = store, cluster, ids, services
+
+    async def submit(self, mark: str, body: AsyncIterator[bytes]) -> OrchestratorJob:
+        """Store what *body* holds and create its job; raises ApiError and the wire's errors."""
+        # Nobody can guess a key, so nobody can name another's bundle.
+        key = object_key(secrets.token_hex(16), INPUTS)
+        upload = self._store.upload(key)
+        try:
+            bundle = Bundle(upload)
+            form = Form(bundle, self._services)
+            await receive(form, mark, body)
+            user, service = form.check()
+            await bundle.close()
+            stored = await upload.finish()
+        except BaseException:
+            await upload.abort()
+            raise
+        inputs = Inputs(
+            key=key, size_bytes=stored.size_bytes, sha256=stored.sha256, files=tuple(bundle.files)
+        )
+        spec = {"service": service.metadata.name, "userID": str(user), "inputs": inputs.to_dict()}
+        try:
+            return await self._create(spec)
+        except errors.Temporary:
+            # It may have been created without our hearing of it: the sweep knows, we do not.
+            raise
+        except BaseException:
+            await self._discard(key)
+            raise
+
+    async def _create(self, spec: dict[str, Any]) -> OrchestratorJob:
+        for _ in range(NAME_TRIES):
+            number = await self._ids.take()
+            try:
+                return await self._cluster.create(job_name(number), {"id": number, **spec})
+            except errors.AlreadyExists:
+                # The counter was lost or put back; the numbers in use are skipped one by one.
+                log.warning("Job number %d is in use already; taking the next.", number)
+        raise errors.Temporary("Could not find a free job number.")
+
+    async def _discard(self, key: str) -> None:
+        try:
+            await self._store.delete(key)
+        except errors.StoreError as error:
+            log.warning("%s is left to the sweep: %s", key, error)

@@ -1,0 +1,161 @@
+"""The body of POST /upload: multipart/form-data, parsed as it comes and stored as one zip.
+
+Never a body in memory or in a temporary file: what is kept back is one part of the store's
+multipart upload. Fields may come before or after files.
+"""
+
+import re
+import unicodedata
+from collections.abc import AsyncIterator
+
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
+
+from orchestrator_api.bundle import Bundle
+from orchestrator_api.cache import Services
+from orchestrator_api.errors import ApiError, BadRequest, TooLarge
+from orchestrator_crds import OrchestratorService
+from orchestrator_crds.job import MAX_FILES
+from orchestrator_crds.names import BadFileName, file_name
+
+LONGEST_FIELD = 64 * 1024
+MOST_FIELDS = 100
+# Multipart headers and boundaries come on top of the files themselves.
+OVERHEAD_BYTES = 1 << 20
+# How much of a refused upload is still read, so that its sender gets to read the answer.
+DISCARDED_BYTES = 64 << 20
+_USER = re.compile(r"[+-]?[0-9]{1,10}")
+
+
+def boundary(content_type: str) -> str:
+    """Return the boundary that a Content-Type header names; raises BadRequest."""
+    kind, options = parse_options_header(content_type)
+    if kind != "multipart/form-data" or not options.get("boundary"):
+        raise BadRequest("The upload must be multipart/form-data, as a form or curl -F sends it.")
+    return str(options["boundary"])
+
+
+class Form:
+    """The fields and files of one upload, while they come in."""
+
+    def __init__(self, bundle: Bundle, services: Services) -> None:
+        self._bundle, self._services = bundle, services
+        self.fields: dict[str, str] = {}
+        self._names: set[str] = set()
+        self._field: bytearray | None = None
+        self._segment: MultipartSegment | None = None
+        self._file_bytes = 0
+
+    @property
+    def limit(self) -> int:
+        """Return how many bytes of files are allowed, as far as that is known by now."""
+        service = self._services.find(self.fields.get("service", ""))
+        return service.spec.inputs.max_bytes if service else self._services.largest_upload
+
+    async def take(self, event: MultipartSegment | bytes | bytearray | None) -> None:
+        """Take the parser's next event; raises BadRequest, TooLarge or StoreDown."""
+        if isinstance(event, MultipartSegment):
+            self._begin(event)
+        elif event is None:
+            await self._end()
+        elif self._field is not None:
+            self._field += event
+            if len(self._field) > LONGEST_FIELD:
+                raise BadRequest("A form field holds more than 64 KiB; send it as a file.")
+        elif self._segment is not None:
+            self._file_bytes += len(event)
+            if self._file_bytes > self.limit:
+                raise TooLarge(
+                    f"The files are larger than {self.limit} bytes, the service's limit."
+                )
+            await self._bundle.write(bytes(event))
+
+    def _begin(self, segment: MultipartSegment) -> None:
+        self._segment = segment
+        # RFC 7578 forbids it, and it would name the file a second time, past every check.
+        if "filename*" in (segment.header("Content-Disposition") or "").lower():
+            raise BadRequest("A part names its file by filename*=, which forms must not do.")
+        if not segment.filename:
+            self._field = bytearray()
+            return
+        try:
+            name = file_name(segment.filename)
+        except BadFileName as error:
+            raise BadRequest(str(error)) from error
+        # Two names that differ only in how an accent is spelled look the same to a person.
+        same = unicodedata.normalize("NFC", name)
+        if same in self._names:
+            raise BadRequest(f"Two files have the name {name!r}; rename one of them.")
+        self._names.add(same)
+        if len(self._names) > MAX_FILES:
+            raise BadRequest(f"More than {MAX_FILES} files; pack some of them into one.")
+        self._bundle.begin(name)
+
+    async def _end(self) -> None:
+        if self._field is not None and self._segment is not None:
+            # A second field of the same name does not override the first.
+            text = self._field.decode(errors="replace")
+            self.fields.setdefault(self._segment.name or "", text)
+        elif self._segment is not None:
+            await self._bundle.end()
+        self._segment = self._field = None
+
+    def check(self) -> tuple[int, OrchestratorService]:
+        """Return (user, service) of a complete form; raises BadRequest in the contract's order."""
+        user = self.fields.get("user_id")
+        if user is None:
+            raise BadRequest("Missing user_id field")
+        if not _USER.fullmatch(user) or not -(2**31) <= int(user) < 2**31:
+            raise BadRequest("Invalid user_id, should be a number")
+        if "service" not in self.fields:
+            raise BadRequest("Missing service field")
+        service = self._services.find(self.fields["service"])
+        if service is None:
+            raise BadRequest("Invalid service")
+        if not self._names:
+            raise BadRequest("Missing file: the upload has no part with a filename")
+        if len(self._names) > service.spec.inputs.max_files:
+            raise BadRequest(
+                f"More than {service.spec.inputs.max_files} files, the service's limit."
+            )
+        if self._file_bytes > service.spec.inputs.max_bytes:
+            raise TooLarge(
+                f"The files are larger than {service.spec.inputs.max_bytes} bytes, the service's limit."
+            )
+        return int(user), service
+
+
+async def receive(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
+    """Parse *body* into *form*; raises ApiError or StoreDown.
+
+    After an error the rest of a body that is not endless is read and thrown away: a client that
+    is still sending would else see a broken connection instead of the answer.
+    """
+    try:
+        await _parse(form, mark, body)
+    except ApiError:
+        left = DISCARDED_BYTES
+        async for data in body:
+            left -= len(data)
+            if left < 0:
+                break
+        raise
+
+
+async def _parse(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
+    try:
+        with PushMultipartParser(
+            mark, strict=True, max_segment_count=MAX_FILES + MOST_FIELDS
+        ) as parser:
+            async for data in body:
+                for event in parser.parse(data):
+                    await form.take(event)
+    except ParserLimitReached as error:
+        raise TooLarge(f"The upload has too many or too long parts: {error}.") from error
+    except MultipartError as error:
+        raise BadRequest(f"The upload is broken multipart/form-data: {error}.") from error

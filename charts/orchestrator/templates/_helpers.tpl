@@ -1,0 +1,78 @@
+{{/* Labels of every object; call with the root context. */}}
+{{- define "orchestrator.labels" -}}
+app.kubernetes.io/name: orchestrator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* Labels that select the pods of one part; call with (dict "root" $ "part" "api"). */}}
+{{- define "orchestrator.selector" -}}
+app.kubernetes.io/name: orchestrator
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{/* A full image name; call with one entry of .Values.images. */}}
+{{- define "orchestrator.image" -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag }}
+{{- end -}}
+{{- end }}
+
+{{/* HOST:PORT of the object store. */}}
+{{- define "orchestrator.storeEndpoint" -}}
+{{- if .Values.objectStore.endpoint -}}
+{{ .Values.objectStore.endpoint }}
+{{- else if .Values.objectStore.minio.enabled -}}
+{{ .Release.Name }}-minio.{{ .Release.Namespace }}.svc:9000
+{{- else -}}
+{{- fail "Set objectStore.endpoint to the HOST:PORT of an S3 server, or objectStore.minio.enabled=true to try it out." -}}
+{{- end -}}
+{{- end }}
+
+{{- define "orchestrator.storeSecret" -}}
+{{- required "Set objectStore.existingSecret to the name of a Secret with the keys accessKey and secretKey." .Values.objectStore.existingSecret -}}
+{{- end }}
+
+{{/* Environment that API and operator share. */}}
+{{- define "orchestrator.environment" -}}
+- name: ORCHESTRATOR_NAMESPACE
+  value: {{ .Release.Namespace }}
+- name: ORCHESTRATOR_JOBS_NAMESPACE
+  value: {{ .Values.jobs.namespace }}
+- name: ORCHESTRATOR_LOG_LEVEL
+  value: {{ .Values.logLevel }}
+- name: ORCHESTRATOR_S3_ENDPOINT
+  value: {{ include "orchestrator.storeEndpoint" . | quote }}
+- name: ORCHESTRATOR_S3_SECURE
+  value: {{ .Values.objectStore.secure | quote }}
+- name: ORCHESTRATOR_S3_BUCKET
+  value: {{ .Values.objectStore.bucket }}
+{{- range $variable, $key := dict "ACCESS_KEY" "accessKey" "SECRET_KEY" "secretKey" }}
+- name: ORCHESTRATOR_S3_{{ $variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "orchestrator.storeSecret" $ }}
+      key: {{ $key }}
+{{- end }}
+{{- end }}
+
+{{- define "orchestrator.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "orchestrator.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}

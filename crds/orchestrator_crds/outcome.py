@@ -1,0 +1,177 @@
+"""How a job ended, decided from what was seen. The only place where an end's phase is chosen.
+
+There are two witnesses: the agent, who holds the wrapper's exit record, and the kubelet, who is
+asked when the agent is gone. An infrastructure failure is never put down to the user, nor the
+reverse.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from orchestrator_crds.lifecycle import Phase, Reason
+from orchestrator_crds.meta import Model
+
+OOM_EXIT = 137
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a job: its phase, the reason as a word, and the message as a sentence."""
+
+    phase: Phase
+    reason: Reason
+    message: str
+    exit_code: int | None = None
+
+
+def killed(*, running: bool) -> Outcome:
+    """Return the outcome of a job that was stopped on request."""
+    when = "while it ran" if running else "before it started"
+    return Outcome(Phase.KILLED, Reason.TERMINATED, f"The job was stopped on request {when}.")
+
+
+class Report(Model):
+    """What the agent tells at the end of an attempt."""
+
+    # From the wrapper: exit, deadline, terminated. From the agent: inputs, network, lost.
+    why: Literal["exit", "deadline", "terminated", "inputs", "network", "lost"]
+    exit_code: int | None = None
+    oom_kills: int = 0
+    message: str = ""
+    # Why the results could not be kept, if they could not.
+    too_large: str = ""
+    # The end of what run.sh printed.
+    log_tail: str = ""
+
+
+def from_report(report: Report, *, terminate: bool) -> Outcome | None:
+    """Decide from the agent's report; None when it holds no exit record and the kubelet must say."""
+    code = report.exit_code
+    if terminate:
+        return Outcome(Phase.KILLED, Reason.TERMINATED, killed(running=True).message, code)
+    if report.why in _BEFORE_THE_START:
+        sentence = _infrastructure(report.message)
+        return Outcome(Phase.FAILED, _BEFORE_THE_START[report.why], sentence)
+    if code is None:
+        return None
+    if report.why == "terminated":
+        sentence = _infrastructure("the job's pod was told to stop by the cluster")
+        return Outcome(Phase.FAILED, Reason.POD_DELETED, sentence, code)
+    reason, sentence = _users_own(report, code)
+    if reason is Reason.SUCCEEDED:
+        return Outcome(Phase.COMPLETED, reason, sentence, code)
+    return Outcome(Phase.FAILED, reason, _with_log(sentence, report.log_tail), code)
+
+
+_BEFORE_THE_START = {"inputs": Reason.INPUTS_MISSING, "network": Reason.NETWORK_NOT_ISOLATED}
+
+
+def _users_own(report: Report, code: int) -> tuple[Reason, str]:
+    ended = f"run.sh ended with exit code {code}"
+    if report.why == "deadline":
+        return Reason.DEADLINE_EXCEEDED, _TOO_LONG
+    if report.too_large:
+        return Reason.RESULTS_TOO_LARGE, f"{ended}, but its results are too large to be kept."
+    if code == 0:
+        return Reason.SUCCEEDED, f"{ended}."
+    if report.oom_kills:
+        killed_for = "the kernel killed a process of it for want of memory"
+        return Reason.OOM_KILLED, f"{ended} after {killed_for}."
+    return Reason.NON_ZERO_EXIT, f"{ended}."
+
+
+_TOO_LONG = "The job ran longer than its service allows and was stopped."
+
+
+def _infrastructure(what: str) -> str:
+    return f"Not the job's fault: {what}. Submit it again."
+
+
+def _with_log(sentence: str, log_tail: str) -> str:
+    tail = log_tail.strip()
+    return f"{sentence} The last lines of its log: {tail}" if tail else sentence
+
+
+def from_pod(pod: dict[str, Any], *, terminate: bool) -> Outcome:
+    """Decide from a terminal pod, as the kubelet left it, that no agent has reported on.
+
+    *pod* is the object as the API server gives it; every field of it may be missing.
+    """
+    status = pod.get("status") or {}
+    if terminate:
+        return killed(running=bool(status.get("startTime")))
+    if _condition(status, "DisruptionTarget"):
+        return Outcome(
+            Phase.FAILED, Reason.EVICTED, _infrastructure("the cluster took its node away")
+        )
+    if status.get("reason") == "Evicted":
+        message = f"The job used more disk than its service allows: {status.get('message', '')}"
+        return Outcome(Phase.FAILED, Reason.DISK_LIMIT_EXCEEDED, message)
+    if status.get("reason") == "DeadlineExceeded":
+        return Outcome(Phase.FAILED, Reason.DEADLINE_EXCEEDED, _TOO_LONG)
+    main = _terminated(status, "main")
+    if main.get("reason") == "OOMKilled":
+        sentence = "The job used more memory than its service allows and was killed."
+        return Outcome(Phase.FAILED, Reason.OOM_KILLED, sentence, OOM_EXIT)
+    if main.get("reason") in _START_ERRORS:
+        return _could_not_start(main)
+    if status.get("reason"):
+        sentence = f"its pod was refused ({status['reason']}: {status.get('message', '')})"
+        return Outcome(Phase.FAILED, Reason.POD_REJECTED, _infrastructure(sentence))
+    agent = _terminated(status, "agent")
+    detail = f"exit code {agent.get('exitCode', 'unknown')}"
+    sentence = f"the agent beside it ended without a report ({detail})"
+    return Outcome(Phase.FAILED, Reason.AGENT_LOST, _infrastructure(sentence))
+
+
+def pod_gone(*, terminate: bool) -> Outcome:
+    """Return the outcome of a job whose pod vanished without a report."""
+    if terminate:
+        return killed(running=True)
+    return Outcome(Phase.FAILED, Reason.POD_DELETED, _infrastructure("its pod was deleted"))
+
+
+_HOPELESS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_IMAGE = _HOPELESS | {"ErrImagePull", "ImagePullBackOff"}
+_CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_START_ERRORS = frozenset({"StartError", "ContainerCannotRun"})
+
+
+def never_started(pod: dict[str, Any], *, patient: bool) -> Outcome | None:
+    """Return the outcome of a pod that waits for what will not come, or None when it may start.
+
+    The kubelet tries such things again for ever. While *patient*, what may yet come right, such
+    as a registry that does not answer, is given its time.
+    """
+    status = pod.get("status") or {}
+    if _terminated(status, "main").get("reason") in _START_ERRORS:
+        return _could_not_start(_terminated(status, "main"))
+    for entry in status.get("containerStatuses") or ():
+        waiting = (entry.get("state") or {}).get("waiting") or {}
+        reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        if patient and reason not in _HOPELESS:
+            continue
+        if reason in _IMAGE:
+            sentence = f"the image {entry.get('image', '')} could not be had ({message or reason})"
+            return Outcome(Phase.FAILED, Reason.IMAGE_PULL_FAILED, _infrastructure(sentence))
+        if reason in _CONTAINER:
+            return _could_not_start({"message": message or reason})
+    return None
+
+
+def _could_not_start(state: dict[str, Any]) -> Outcome:
+    sentence = f"the service's image could not be started ({state.get('message', '')})"
+    return Outcome(Phase.FAILED, Reason.CONTAINER_START_FAILED, _infrastructure(sentence))
+
+
+def _condition(status: dict[str, Any], kind: str) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(c.get("type") == kind and c.get("status") == "True" for c in conditions)
+
+
+def _terminated(status: dict[str, Any], container: str) -> dict[str, Any]:
+    for entry in status.get("containerStatuses") or ():
+        if entry.get("name") == container:
+            found: dict[str, Any] = (entry.get("state") or {}).get("terminated") or {}
+            return found
+    return {}

@@ -1,0 +1,49 @@
+"""What can go wrong with a request, and what to do about it.
+
+ClusterError
+├── Conflict    the object changed since it was read: read again and decide again
+├── AlreadyExists  an object of this name is there: look whether it is ours
+├── NotFound    the object is gone
+├── Temporary   the cluster cannot serve now: try again after a pause
+└── Permanent   the cluster refuses this request: trying the same again is no use
+
+StoreError
+├── NoSuchObject   the object is not there, or is not the one that was asked for
+└── StoreDown      the object store cannot serve now: try again after a pause
+"""
+
+
+class ClusterError(Exception):
+    """A request to the Kubernetes API failed."""
+
+
+class Conflict(ClusterError):  # noqa: N818
+    """The object changed since it was read; read it again and decide again."""
+
+
+class AlreadyExists(ClusterError):  # noqa: N818
+    """An object of this name is there already; look whether it is ours."""
+
+
+class NotFound(ClusterError):  # noqa: N818
+    """The object is not there (any more)."""
+
+
+class Temporary(ClusterError):  # noqa: N818
+    """The cluster cannot serve the request now; try again after a pause."""
+
+
+class Permanent(ClusterError):  # noqa: N818
+    """The cluster refuses the request for good; the message says why."""
+
+
+class StoreError(Exception):
+    """A request to the object store failed."""
+
+
+class NoSuchObject(StoreError):  # noqa: N818
+    """The object is not there, or its ETag is not the one that was asked for."""
+
+
+class StoreDown(StoreError):  # noqa: N818
+    """The object store cannot serve now; try again after a pause."""

@@ -1,0 +1,145 @@
+"""Requests to the Kubernetes API: JSON in, JSON out, errors translated."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from orchestrator_crds.meta import API_VERSION
+from orchestrator_wire import errors
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+MERGE_PATCH = "application/merge-patch+json"
+REQUEST_SECONDS = 15.0
+PAGE = "500"
+WATCH_SECONDS = 240
+
+
+def resources_path(namespace: str, plural: str, name: str = "", subresource: str = "") -> str:
+    """Return the path of our custom resources, of one of them, or of a part of one."""
+    parts = ["/apis", API_VERSION, "namespaces", namespace, plural, name, subresource]
+    return "/".join(part for part in parts if part)
+
+
+def pods_path(namespace: str, name: str = "") -> str:
+    """Return the path of pods, or of one pod."""
+    return f"/api/v1/namespaces/{namespace}/pods" + (f"/{name}" if name else "")
+
+
+class Kube:
+    """A connection to the API server, with the library's own way of finding and refreshing it.
+
+    Requests are raw JSON: a typed pod costs more to decode than the request to make.
+    """
+
+    def __init__(self, configuration: client.Configuration) -> None:
+        configuration.retries = None
+        configuration.connection_pool_maxsize = 128
+        self._api = client.ApiClient(configuration)
+
+    @classmethod
+    async def connect(cls) -> "Kube":
+        """Connect as this pod's service account or, outside a cluster, by kubeconfig."""
+        configuration = client.Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=configuration)
+        return cls(configuration)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def request(
+        self, method: Method, path: str, body: Any = None, **query: str
+    ) -> dict[str, Any]:
+        """Send one request and return the answer; raises ClusterError's kinds."""
+        try:
+            response = await self._send(method, path, body, REQUEST_SECONDS, query)
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise errors.Temporary(f"{method} {path}: {error or type(error).__name__}") from error
+        answer = _decode(data)
+        if response.status >= 300:
+            raise translate(response.status, answer, f"{method} {path}")
+        return answer
+
+    async def list(self, path: str, **query: str) -> tuple[list[dict[str, Any]], str]:
+        """Return every object at *path* and the resourceVersion that the list stands for."""
+        items: list[dict[str, Any]] = []
+        more: dict[str, str] = {}
+        while True:
+            answer = await self.request("GET", path, limit=PAGE, **query, **more)
+            items += answer.get("items") or []
+            metadata = answer.get("metadata") or {}
+            if not metadata.get("continue"):
+                return items, str(metadata.get("resourceVersion", ""))
+            more = {"continue": metadata["continue"]}
+
+    async def watch(
+        self, path: str, resource_version: str, **query: str
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield (event type, object) from *resource_version* on, until the server ends the watch.
+
+        Raises NotFound when that version is too old (list again), and Temporary when the
+        connection breaks.
+        """
+        query |= {
+            "watch": "true",
+            "resourceVersion": resource_version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        try:
+            response = await self._send("GET", path, None, WATCH_SECONDS + 60, query)
+            if response.status >= 300:
+                answer = _decode(await response.read())
+                raise translate(response.status, answer, f"watch {path}")
+            while line := await response.response.content.readline():
+                event = _decode(line)
+                kind, body = str(event.get("type")), event.get("object") or {}
+                if kind == "ERROR":
+                    raise translate(int(body.get("code", 500)), body, f"watch {path}")
+                yield kind, body
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise errors.Temporary(f"watch {path}: {error or type(error).__name__}") from error
+
+    async def _send(
+        self, method: Method, path: str, body: Any, seconds: float, query: dict[str, str]
+    ) -> Any:
+        url = self._api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        # The keys of service accounts come as application/jwk-set+json only.
+        headers = {"Accept": "application/json, */*"}
+        if method == "PATCH":
+            headers["Content-Type"] = MERGE_PATCH
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
+        return await self._api.call_api(
+            method, url, header_params=headers, body=body, _request_timeout=seconds
+        )
+
+
+def _decode(data: bytes | None) -> dict[str, Any]:
+    try:
+        answer = json.loads(data or b"{}")
+    except ValueError:
+        answer = {"message": (data or b"").decode(errors="replace")[:500]}
+    return answer if isinstance(answer, dict) else {}
+
+
+def translate(status: int, answer: dict[str, Any], what: str) -> errors.ClusterError:
+    """Return the error for an answer that is none; 409 is read by its reason, not its number."""
+    reason = answer.get("reason", "")
+    sentence = f"{what}: {status} {reason} {answer.get('message', '')}".strip()
+    if status == 409:
+        kind = errors.AlreadyExists if reason == "AlreadyExists" else errors.Conflict
+        return kind(sentence)
+    if status in {404, 410}:
+        return errors.NotFound(sentence)
+    # 401: a token may have been renewed on disk a moment ago.
+    if status in {401, 408, 429} or status >= 500:
+        return errors.Temporary(sentence)
+    return errors.Permanent(sentence)

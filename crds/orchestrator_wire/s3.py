@@ -1,0 +1,247 @@
+"""Objects in and out of any S3, streamed, without threads and without a copy in memory.
+
+The minio library signs (URLs that never leave this process); aiohttp moves the bytes. Signed so,
+a body needs no hash of its own and may be sent while it is being made.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import aiohttp
+import urllib3
+from minio import Minio
+from minio.error import MinioException
+from yarl import URL
+
+from orchestrator_wire import errors
+
+T = TypeVar("T")
+
+# S3 wants parts of at least 5 MiB. One part is all that an upload keeps in memory.
+PART_BYTES = 8 * 1024 * 1024
+CHUNK = 1 << 16
+SIGNED_FOR = timedelta(hours=1)
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was stored: size in bytes, SHA-256 in hex, and the store's ETag."""
+
+    size_bytes: int
+    sha256: str
+    etag: str
+
+
+class Store:
+    """One bucket of an S3 server."""
+
+    def __init__(self, signer: Minio, bucket: str) -> None:
+        self._signer = signer
+        self.bucket = bucket
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=60),
+            connector=aiohttp.TCPConnector(limit=256),
+            auto_decompress=False,
+        )
+
+    @classmethod
+    def connect(
+        cls, endpoint: str, access: str, secret: str, bucket: str, *, secure: bool
+    ) -> "Store":
+        """Return the store at HOST:PORT. Nothing is sent yet."""
+        pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=3.0, read=10.0), retries=False)
+        # A region given is a region that need not be asked for.
+        signer = Minio(
+            endpoint, access, secret, secure=secure, region="us-east-1", http_client=pool
+        )
+        return cls(signer, bucket)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def check(self) -> None:
+        """Return when the bucket is there; raises StoreDown otherwise."""
+        if not await _in_thread(self._signer.bucket_exists, self.bucket):
+            raise errors.StoreDown(f"There is no bucket {self.bucket}.")
+
+    async def make_bucket(self) -> None:
+        """Make the bucket when it is missing; raises StoreDown."""
+        if not await _in_thread(self._signer.bucket_exists, self.bucket):
+            await _in_thread(self._signer.make_bucket, self.bucket)
+
+    def upload(self, key: str) -> "Upload":
+        """Begin an upload to *key*; nothing is there to be read until it is finished."""
+        return Upload(self, key)
+
+    async def stat(self, key: str) -> tuple[int, str]:
+        """Return (size in bytes, ETag) of an object; raises NoSuchObject or StoreDown."""
+        headers, _ = await self._call("HEAD", key)
+        return int(headers.get("Content-Length", "0")), headers.get("ETag", "").strip('"')
+
+    async def read(
+        self, key: str, *, etag: str = "", byte_range: str = ""
+    ) -> tuple[aiohttp.ClientResponse, AsyncIterator[bytes]]:
+        """Return the answer's head and its bytes. The caller must use up or close the bytes.
+
+        With *etag*, only that very object will do. Raises NoSuchObject or StoreDown.
+        """
+        headers = {"If-Match": f'"{etag}"'} if etag else {}
+        if byte_range:
+            headers["Range"] = byte_range
+        response = await self._send("GET", key, headers=headers)
+        return response, _pieces(response, key)
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is no error. Raises StoreDown."""
+        await self._call("DELETE", key)
+
+    async def keys(self, prefix: str) -> list[tuple[str, datetime]]:
+        """Return (key, when it was last modified) of every object under *prefix*."""
+
+        def collect() -> list[tuple[str, datetime]]:
+            found = self._signer.list_objects(self.bucket, prefix=prefix, recursive=True)
+            return [(o.object_name, o.last_modified) for o in found]
+
+        return await _in_thread(collect)
+
+    async def _call(
+        self, method: str, key: str, data: Any = None, query: dict[str, str] | None = None
+    ) -> tuple[Any, bytes]:
+        """Send a small request, trying again while the store is down; returns head and body."""
+        for attempt in range(ATTEMPTS):
+            try:
+                response = await self._send(method, key, data=data, query=query)
+                try:
+                    return response.headers, await response.read()
+                finally:
+                    response.release()
+            except (errors.StoreDown, aiohttp.ClientError, TimeoutError) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise errors.StoreDown(f"{method} {key}: {error}") from error
+                await asyncio.sleep(0.1 * 4**attempt)
+        raise AssertionError("unreachable")
+
+    async def _send(
+        self,
+        method: str,
+        key: str,
+        *,
+        data: Any = None,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        url = self._signer.get_presigned_url(
+            method, self.bucket, key, SIGNED_FOR, extra_query_params=query
+        )
+        try:
+            # A signed URL must not be encoded again.
+            response = await self._session.request(
+                method, URL(url, encoded=True), data=data, headers=headers
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise errors.StoreDown(f"{method} {key}: {error!r}") from error
+        if response.status < 300:
+            return response
+        text = (await response.read())[:500].decode(errors="replace")
+        sentence = f"{method} {key}: {response.status} {text}"
+        # 412: it is another object than the one that was asked for.
+        if response.status in {404, 412}:
+            raise errors.NoSuchObject(sentence)
+        raise errors.StoreDown(sentence)
+
+
+class Upload:
+    """One object on its way in: a single PUT when it is small, a multipart upload otherwise."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._part = bytearray()
+        self._id = ""
+        self._etags: list[str] = []
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    async def write(self, data: bytes) -> None:
+        """Take the next bytes; sends a part whenever one is full. Raises StoreDown."""
+        self._digest.update(data)
+        self.size_bytes += len(data)
+        self._part += data
+        while len(self._part) >= PART_BYTES:
+            part = bytes(memoryview(self._part)[:PART_BYTES])
+            del self._part[:PART_BYTES]
+            await self._send_part(part)
+
+    async def finish(self) -> Stored:
+        """Make the object whole and visible; raises StoreDown."""
+        if self._id:
+            if self._part:
+                await self._send_part(bytes(self._part))
+            etag = await self._complete()
+        else:
+            headers, _ = await self._store._call("PUT", self._key, data=bytes(self._part))
+            etag = headers["ETag"].strip('"')
+        self._part.clear()
+        return Stored(self.size_bytes, self._digest.hexdigest(), etag)
+
+    async def abort(self) -> None:
+        """Forget the upload and leave nothing in the store; never raises StoreError."""
+        self._part.clear()
+        if self._id:
+            try:
+                await self._store._call("DELETE", self._key, query={"uploadId": self._id})
+            except errors.StoreError:
+                return  # the sweep takes what a store that is down could not give up
+
+    async def _send_part(self, part: bytes) -> None:
+        if not self._id:
+            _, body = await self._store._call("POST", self._key, query={"uploads": ""})
+            self._id = _tag(body, "UploadId")
+        query = {"partNumber": str(len(self._etags) + 1), "uploadId": self._id}
+        headers, _ = await self._store._call("PUT", self._key, data=part, query=query)
+        self._etags.append(headers["ETag"])
+
+    async def _complete(self) -> str:
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+            for number, etag in enumerate(self._etags, 1)
+        )
+        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        _, answer = await self._store._call(
+            "POST", self._key, data=body, query={"uploadId": self._id}
+        )
+        # S3 may answer 200 and only then fail; the body tells.
+        if b"<Error>" in answer:
+            raise errors.StoreDown(f"completing {self._key}: {answer[:500]!r}")
+        return _tag(answer, "ETag").replace("&#34;", "").replace("&quot;", "").strip('"')
+
+
+async def _in_thread(call: Callable[..., T], *arguments: Any) -> T:
+    """Return what a call of the minio library returns; raises StoreDown when it fails."""
+    try:
+        return await asyncio.to_thread(call, *arguments)
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise errors.StoreDown(str(error)) from error
+
+
+async def _pieces(response: aiohttp.ClientResponse, key: str) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.content.iter_chunked(CHUNK):
+            yield piece
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise errors.StoreDown(f"reading {key}: {error!r}") from error
+    finally:
+        response.close()
+
+
+def _tag(body: bytes, name: str) -> str:
+    found = re.search(rf"<{name}>(.*?)</{name}>".encode(), body)
+    if found is None:
+        raise errors.StoreDown(f"the object store's answer has no {name}: {body[:500]!r}")
+    return found[1].decode()

@@ -1,0 +1,127 @@
+"""The start gate and the log: two FIFOs that join the agent to the user's container.
+
+The wrapper opens `gate` for writing and blocks until this side opens it for reading; that is the
+start. However the user's container dies, the kernel closes its end and this side reads EOF.
+"""
+
+import contextlib
+import os
+import select
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+KEPT_BYTES = 64 * 1024
+ECHOED_BYTES = 16 * 1024 * 1024
+LONGEST_RECORD = 4096
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """How the entrypoint ended: `exit`, `deadline` or `terminated`; its code; OOM kills seen."""
+
+    why: str
+    code: int
+    oom_kills: int
+
+
+class Log:
+    """What the user's code printed: echoed, and its first and last parts kept."""
+
+    def __init__(self, echo: Callable[[bytes], object]) -> None:
+        self._echo = echo
+        self._echoed = 0
+        self.head = bytearray()
+        self.tail = bytearray()
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes of the log."""
+        self.size += len(data)
+        if self._echoed < ECHOED_BYTES:
+            self._echo(data)
+            self._echoed += len(data)
+            if self._echoed >= ECHOED_BYTES:
+                self._echo(b"\n[the log goes on, but no more of it is shown here]\n")
+        room = KEPT_BYTES - len(self.head)
+        self.head += data[:room]
+        self.tail += data[max(room, 0) :]
+        if len(self.tail) > 2 * KEPT_BYTES:
+            del self.tail[:-KEPT_BYTES]
+
+    def last(self, size: int) -> str:
+        """Return at most the last *size* bytes, as text."""
+        return bytes(self.head + self.tail)[-size:].decode(errors="replace")
+
+
+def make(job: Path) -> None:
+    """Make both FIFOs. Until then the user's container waits for them to exist."""
+    # `log` first: the wrapper takes the gate's existence as the sign that both are there.
+    for name in ("log", "gate"):
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(job / name, 0o600)
+
+
+def echo(data: bytes) -> None:
+    """Write to standard output, so that `kubectl logs` shows the user's log."""
+    with contextlib.suppress(OSError):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+class Gate:
+    """The agent's end of both FIFOs, open from the start of the user's code to its end."""
+
+    def __init__(self, job: Path, log: Log) -> None:
+        self._log = log
+        # Held open for writing too, so that a job that closes its output does not look ended.
+        self._log_end = os.open(job / "log", os.O_RDWR | os.O_NONBLOCK)
+        self._gate_end = os.open(job / "gate", os.O_RDONLY | os.O_NONBLOCK)
+        self._said = bytearray()
+        self._poll = select.poll()
+        self._poll.register(self._log_end, select.POLLIN)
+        self._poll.register(self._gate_end, select.POLLIN)
+
+    @property
+    def started(self) -> bool:
+        """Whether the user's container has come through the gate."""
+        return bool(self._said)
+
+    def wait(self, seconds: float) -> bool:
+        """Move what comes for at most *seconds*; returns whether the user's container ended."""
+        for descriptor, event in self._poll.poll(seconds * 1000):
+            if descriptor == self._log_end:
+                self._drain()
+            elif event & select.POLLIN:
+                # More than a record's worth is noise: the wrapper alone holds this end.
+                self._said += os.read(self._gate_end, LONGEST_RECORD)[
+                    : LONGEST_RECORD - len(self._said)
+                ]
+            elif event & select.POLLHUP:
+                self._drain()
+                return True
+        return False
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._log_end, 1 << 16):
+                self._log.add(data)
+                if len(data) < 1 << 16:
+                    return
+
+    def record(self) -> ExitRecord | None:
+        """Return what the wrapper said at its end, or None when it died without a word."""
+        for line in reversed(self._said.decode(errors="replace").splitlines()):
+            words = line.split()
+            if len(words) == 3 and words[0] in {"exit", "deadline", "terminated"}:
+                try:
+                    return ExitRecord(words[0], int(words[1]), int(words[2]))
+                except ValueError:
+                    return None
+        return None
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self._log_end)
+        os.close(self._gate_end)

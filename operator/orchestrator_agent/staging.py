@@ -1,0 +1,64 @@
+"""Inputs in: one zip from the gateway, checked whole before a single file is made."""
+
+import hashlib
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from orchestrator_agent.gateway import Gateway, Unavailable
+
+
+class BadInputs(Exception):  # noqa: N818
+    """The input bundle is not what the job's record says; nothing was started."""
+
+
+class _Hashing:
+    """A file that knows the digest of what was written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+
+def fetch(gateway: Gateway, sha256: str, target: Path) -> None:
+    """Download the bundle to *target*; raises Unavailable when its digest is not *sha256*.
+
+    Wrong bytes are worth another try: they may have been damaged on the way.
+    """
+    with target.open("wb") as file:
+        sink = _Hashing(file)
+        gateway.download("/inputs", sink)
+    if sink.digest.hexdigest() != sha256:
+        raise Unavailable("the input bundle's SHA-256 differs from the job's record")
+
+
+def unpack(bundle: Path, folder: Path) -> None:
+    """Write the bundle's files into *folder*, which must not have them; raises BadInputs."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            for entry in archive.infolist():
+                _write(archive, entry, directory)
+    except (zipfile.BadZipFile, FileExistsError, NotImplementedError) as error:
+        raise BadInputs(f"the input bundle cannot be unpacked: {error}") from error
+    finally:
+        os.close(directory)
+
+
+def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: int) -> None:
+    name = entry.filename
+    # The API refused such names at the door; the zip is checked again here, where it matters.
+    if not name or "/" in name or "\0" in name or name in {".", ".."}:
+        raise BadInputs(f"the input bundle has a file with the name {name!r}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with (
+        archive.open(entry) as source,
+        os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "wb") as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)

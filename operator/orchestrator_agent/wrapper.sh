@@ -1,0 +1,48 @@
+# PID 1 of the user's container: waits at the gate, runs the entrypoint, tells how it ended.
+# Usage: sh -c WRAPPER wrapper DEADLINE_SECONDS GRACE_SECONDS ENTRYPOINT...
+# Plain POSIX sh, so that any image will do. /job is mounted read-only here: its FIFOs can be
+# written to but neither made nor replaced, so nothing starts without the agent.
+[ $$ -eq 1 ] || { echo "wrapper: must be PID 1, since it signals every process it sees" >&2; exit 125; }
+deadline=$1 grace=$2
+shift 2
+why=exit code=127 again=
+
+# Everything in this container but this shell gets SIGTERM, and SIGKILL when the grace is over.
+stop() {
+  again=1
+  [ "$why" = exit ] || return 0
+  why=$1
+  kill -TERM -1 2>/dev/null
+  (exec 3>&-; sleep "$grace"; kill -KILL -1) 2>/dev/null &
+}
+
+trap 'exit 143' TERM
+until [ -p "${JOB:=/job}/gate" ]; do sleep 0.05 2>/dev/null || sleep 1; done
+exec 3>"$JOB/gate"
+trap 'stop terminated' TERM
+trap 'stop deadline' USR1
+echo start >&3
+"$@" 3>&- </dev/null >"$JOB/log" 2>&1 &
+child=$!
+(exec 3>&-; sleep "$deadline"; kill -USR1 1) 2>/dev/null &
+
+# A signal interrupts `wait`; then wait again for the exit code proper.
+while :; do
+  again=
+  wait "$child"
+  got=$?
+  [ "$got" -eq 127 ] || code=$got
+  [ -n "$again" ] || break
+done
+# Whatever run.sh left running ends here, so that the results hold still.
+kill -KILL -1 2>/dev/null
+
+# A hint only: on cgroup v1 the kernel kills one process, not the container.
+oom=0
+for counter in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+  [ -r "$counter" ] && while read -r key value; do
+    [ "$key" = oom_kill ] && oom=$value
+  done <"$counter"
+done
+echo "$why $code $oom" >&3
+exit "$code"

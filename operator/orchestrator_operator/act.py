@@ -1,0 +1,147 @@
+"""Carrying out what the core decided: each step as the write, or the few, that it takes."""
+
+import asyncio
+import logging
+from typing import Any
+
+from orchestrator_crds import OrchestratorJob, Phase, Resource, transitions
+from orchestrator_crds.job import JobStatus
+from orchestrator_crds.lifecycle import Reason
+from orchestrator_crds.meta import Metadata
+from orchestrator_crds.outcome import Outcome
+from orchestrator_operator.cluster.lease import Lease
+from orchestrator_operator.cluster.writes import Writer, now
+from orchestrator_operator.core import podspec, steps
+from orchestrator_operator.core.judgement import Verdict
+from orchestrator_operator.mirror import JOBS, PODS, Mirror
+from orchestrator_wire import errors
+
+log = logging.getLogger(__name__)
+LEARN_SECONDS = 1.0
+
+
+class Actor:
+    """Writes to the cluster, and puts what the cluster answers into the mirror."""
+
+    def __init__(
+        self, mirror: Mirror, writer: Writer, lease: Lease, surroundings: podspec.Surroundings
+    ) -> None:
+        self.mirror = mirror
+        self._writer, self._lease, self._surroundings = writer, lease, surroundings
+
+    async def do(self, job: OrchestratorJob, step: steps.Step) -> None:
+        """Carry out *step*; raises ClusterError or Deposed."""
+        match step:
+            case steps.Adopt():
+                await self._patch(job, transitions.adopt(job, epoch=self._lease.epoch))
+            case steps.Requeue():
+                await self._patch(job, transitions.requeue(job, now=now()))
+            case steps.CreatePod():
+                await self._create_pod(job)
+            case steps.DeletePod():
+                await self.delete_pod(step)
+            case steps.Finish(outcome):
+                await self._finish(job, outcome)
+            case steps.ConfirmGone():
+                await self._confirm_gone(job)
+
+    async def _patch(self, job: OrchestratorJob, status: dict[str, Any]) -> None:
+        self.mirror.see(JOBS, await self._writer.patch_job(job, status))
+
+    async def _create_pod(self, job: OrchestratorJob) -> None:
+        claim, service = job.status.claim, self.mirror.services.get(job.spec.service)
+        pool = self.mirror.pools.get(claim.pool) if claim else None
+        if service is None or pool is None:
+            # Its service or pool was deleted since the claim: it waits with a reason instead.
+            await self._patch(job, transitions.requeue(job, now=now()))
+            return
+        manifest = podspec.build(job, service, pool, self._surroundings)
+        try:
+            self.mirror.see(PODS, await self._writer.create_pod(manifest))
+        except errors.Permanent as error:
+            # A policy of the cluster's refuses the pod. That may be mended, so it is tried again.
+            if job.status.reason != Reason.POD_REJECTED:
+                await self.explain(
+                    job, Reason.POD_REJECTED, f"The cluster refuses the pod: {error}"
+                )
+            raise
+
+    async def _finish(self, job: OrchestratorJob, outcome: Outcome) -> None:
+        # From a live read: the agent may have told the end a moment ago.
+        fresh = OrchestratorJob.parse(await self._writer.read_job(job.metadata.name))
+        same = fresh.metadata.uid == job.metadata.uid and fresh.status.attempt == job.status.attempt
+        if same and fresh.status.phase == job.status.phase:
+            await self._patch(fresh, transitions.finish(fresh, outcome, now=now()))
+        else:
+            self.mirror.see(JOBS, fresh.to_dict())
+        for pod in self.mirror.pods_of(job):
+            if not pod.leaving and same:
+                await self._writer.delete_pod(pod.name, pod.metadata.uid)
+
+    async def _confirm_gone(self, job: OrchestratorJob) -> None:
+        recorded = job.status.pod
+        found = await self._writer.read_pod(recorded.name) if recorded else None
+        if found and recorded and found["metadata"]["uid"] == recorded.uid:
+            self.mirror.see(PODS, found)
+        else:
+            await self._finish(job, steps.gone(job))
+
+    async def invalidate(self, name: str, problem: str) -> None:
+        """Mark a queued job that cannot be read as Invalid, saying what is wrong with it."""
+        body = await self._writer.read_job(name)
+        phase = (body.get("status") or {}).get("phase", Phase.QUEUED)
+        if phase != Phase.QUEUED:
+            log.error("Job %s cannot be read and is %s, left alone: %s", name, phase, problem)
+            return
+        stub = OrchestratorJob.model_construct(
+            metadata=Metadata.model_validate(body["metadata"]), status=JobStatus()
+        )
+        outcome = Outcome(Phase.INVALID, Reason.INVALID_SPEC, f"The job cannot be read: {problem}")
+        await self._patch(stub, transitions.finish(stub, outcome, now=now()))
+
+    async def claim(self, job: OrchestratorJob, pool: str) -> None:
+        """Claim the next attempt at *job*; returns or raises only when it is known how it went."""
+        try:
+            patch = transitions.claim(job, epoch=self._lease.epoch, pool=pool, now=now())
+            await self._patch(job, patch)
+        except errors.Temporary:
+            # Perhaps it was written, perhaps not: quota is held until a read tells.
+            await self._learn(job.metadata.name)
+            raise
+
+    async def explain(self, job: OrchestratorJob, reason: Reason, message: str) -> None:
+        """Write why *job* waits."""
+        await self._patch(job, transitions.waiting(job, reason, message))
+
+    async def delete_pod(self, step: steps.DeletePod) -> None:
+        """Delete a pod."""
+        await self._writer.delete_pod(step.pod, step.uid)
+
+    async def reread(self, job: str) -> None:
+        """Put a job as it is now into the mirror; never raises ClusterError."""
+        try:
+            self.mirror.see(JOBS, await self._writer.read_job(job))
+        except errors.NotFound:
+            known = self.mirror.jobs.get(job)
+            if known is not None:
+                self.mirror.lose(JOBS, known.to_dict())
+        except errors.ClusterError as error:
+            log.warning("%s: %s", job, error)
+
+    async def _learn(self, name: str) -> None:
+        while True:
+            self._lease.check()
+            try:
+                self.mirror.see(JOBS, await self._writer.read_job(name))
+                return
+            except errors.NotFound:
+                return
+            except errors.ClusterError:
+                await asyncio.sleep(LEARN_SECONDS)
+
+    async def judge(self, item: Resource, verdict: Verdict) -> None:
+        """Write a Ready condition, and have all of them looked at once more."""
+        try:
+            self.mirror.see(item.plural, await self._writer.judge(item, verdict))
+        finally:
+            self.mirror.administered_changed = True

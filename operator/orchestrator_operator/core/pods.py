@@ -1,0 +1,93 @@
+"""What the operator reads in a pod; every field of the cluster's JSON may be missing or wrong."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from orchestrator_crds import labels
+from orchestrator_crds.meta import Metadata
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod of ours, as last seen."""
+
+    metadata: Metadata
+    body: dict[str, Any]
+
+    @classmethod
+    def parse(cls, body: dict[str, Any]) -> "Pod":
+        """Read a pod; raises ValidationError when its metadata is no metadata."""
+        return cls(Metadata.model_validate(body.get("metadata")), body)
+
+    @property
+    def name(self) -> str:
+        """Return the pod's name."""
+        return self.metadata.name
+
+    @property
+    def created(self) -> float:
+        """Return when it was created, in seconds since 1970; 0 when it does not say."""
+        try:
+            return datetime.fromisoformat(self.metadata.creation_timestamp).timestamp()
+        except ValueError:
+            return 0.0
+
+    @property
+    def job(self) -> str:
+        """Return the name of the job it runs."""
+        return self.metadata.labels.get(labels.JOB, "")
+
+    @property
+    def service(self) -> str:
+        """Return the service that it counts against."""
+        return self.metadata.labels.get(labels.SERVICE, "")
+
+    @property
+    def user(self) -> str:
+        """Return the user that it counts against."""
+        return self.metadata.annotations.get(labels.USER, "")
+
+    @property
+    def job_uid(self) -> str:
+        """Return the uid of the job that owns it, or an empty text when none does."""
+        owners = self.metadata.owner_references
+        return next((o.uid for o in owners if o.kind == "OrchestratorJob"), "")
+
+    @property
+    def attempt(self) -> int:
+        """Return which attempt it is, or 0 when its label says nothing usable."""
+        text = self.metadata.labels.get(labels.ATTEMPT, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+    @property
+    def _status(self) -> dict[str, Any]:
+        status = self.body.get("status")
+        return status if isinstance(status, dict) else {}
+
+    @property
+    def phase(self) -> str:
+        """Return the kubelet's word for where the pod is."""
+        return str(self._status.get("phase", ""))
+
+    @property
+    def over(self) -> bool:
+        """Return whether no container of it runs or will run."""
+        return self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def leaving(self) -> bool:
+        """Return whether its deletion was asked for."""
+        return self.metadata.deletion_timestamp is not None
+
+    def ended(self, container: str) -> bool:
+        """Return whether the kubelet says that *container* has ended."""
+        for entry in self._status.get("containerStatuses") or ():
+            if entry.get("name") == container:
+                return bool((entry.get("state") or {}).get("terminated"))
+        return False
+
+    @property
+    def useless(self) -> bool:
+        """Return whether the pod can do nothing more: without its agent it saves nothing."""
+        return self.over or self.ended("agent")

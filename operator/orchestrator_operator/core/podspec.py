@@ -1,0 +1,176 @@
+"""The pod of one attempt, as a manifest. An allow-list: nothing of the user's is merged in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator_crds import (
+    OrchestratorJob,
+    OrchestratorNodePool,
+    OrchestratorService,
+    ServiceSpec,
+    labels,
+)
+from orchestrator_crds.meta import API_VERSION
+from orchestrator_crds.names import AUDIENCE, SERVICE_ACCOUNT, pod_name
+
+# One uid for agent and main, or a result file of mode 0600 could not be collected.
+UID = 65532
+# The pod's own deadline is a backstop; the wrapper's timer and grace come well before it.
+START_SLACK_SECONDS = 900
+TOKEN_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is the same for every pod: the agent's image, the gateway, the wrapper's text."""
+
+    agent_image: str
+    agent_pull_policy: str
+    gateway_url: str
+    wrapper: str
+
+
+def build(
+    job: OrchestratorJob,
+    service: OrchestratorService,
+    pool: OrchestratorNodePool,
+    surroundings: Surroundings,
+) -> dict[str, Any]:
+    """Return the manifest of the pod for *job*'s current attempt."""
+    spec = service.spec
+    grace = spec.grace_seconds + spec.upload_seconds
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _metadata(job, pool),
+        "spec": {
+            "activeDeadlineSeconds": spec.deadline_seconds + grace + START_SLACK_SECONDS,
+            "automountServiceAccountToken": False,
+            "containers": [_agent(spec, surroundings), _main(spec, surroundings.wrapper)],
+            # No name service: it is a way out, and the gateway is named by address.
+            "dnsPolicy": "None",
+            "dnsConfig": {"nameservers": ["127.0.0.1"]},
+            "enableServiceLinks": False,
+            "nodeSelector": dict(pool.spec.node_selector),
+            "restartPolicy": "Never",
+            "serviceAccountName": SERVICE_ACCOUNT,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": UID,
+                "runAsGroup": UID,
+                "fsGroup": UID,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "terminationGracePeriodSeconds": grace,
+            "tolerations": [t.to_dict() for t in pool.spec.tolerations],
+            "volumes": _volumes(spec),
+            **({"runtimeClassName": spec.runtime_class_name} if spec.runtime_class_name else {}),
+        },
+    }
+
+
+def _metadata(job: OrchestratorJob, pool: OrchestratorNodePool) -> dict[str, Any]:
+    attempt = job.status.attempt
+    return {
+        "name": pod_name(job.metadata.name, attempt),
+        "namespace": job.metadata.namespace,
+        "labels": {
+            labels.JOB: job.metadata.name,
+            labels.ATTEMPT: str(attempt),
+            labels.SERVICE: job.spec.service,
+            labels.POOL: pool.metadata.name,
+        },
+        "annotations": {labels.USER: job.spec.user_id},
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": "OrchestratorJob",
+                "name": job.metadata.name,
+                "uid": job.metadata.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ],
+    }
+
+
+def _hardened() -> dict[str, Any]:
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+
+
+def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
+    return {
+        "name": "agent",
+        "image": surroundings.agent_image,
+        "imagePullPolicy": surroundings.agent_pull_policy,
+        "env": [
+            {"name": "GATEWAY", "value": surroundings.gateway_url},
+            {"name": "UPLOAD_SECONDS", "value": str(spec.upload_seconds)},
+            {"name": "NETWORK_ISOLATION", "value": spec.network_isolation},
+        ],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
+            # Room for the inputs' zip, which is unpacked and removed before run.sh starts.
+            "limits": {
+                "cpu": "1",
+                "memory": "128Mi",
+                "ephemeral-storage": str(spec.inputs.max_bytes + (64 << 20)),
+            },
+        },
+        "securityContext": _hardened(),
+        "volumeMounts": [
+            {"name": "work", "mountPath": "/work"},
+            {"name": "job", "mountPath": "/job"},
+            {"name": "token", "mountPath": "/token", "readOnly": True},
+        ],
+    }
+
+
+def _main(spec: ServiceSpec, wrapper: str) -> dict[str, Any]:
+    amounts = {
+        "cpu": spec.resources.cpu,
+        "memory": spec.resources.memory,
+        "ephemeral-storage": spec.resources.ephemeral_storage,
+    }
+    deadline, grace = str(spec.deadline_seconds), str(spec.grace_seconds)
+    return {
+        "name": "main",
+        "image": spec.image,
+        "imagePullPolicy": spec.image_pull_policy,
+        "command": _verbatim("sh", "-c", wrapper, "wrapper", deadline, grace, *spec.entrypoint),
+        "env": [
+            {"name": "HOME", "value": "/work"},
+            *({"name": e.name, "value": _verbatim(e.value)[0]} for e in spec.env),
+        ],
+        "resources": {"requests": amounts, "limits": amounts},
+        "securityContext": _hardened(),
+        "volumeMounts": [
+            {"name": "work", "mountPath": "/work"},
+            {"name": "job", "mountPath": "/job", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+        "workingDir": "/work",
+    }
+
+
+def _verbatim(*words: str) -> list[str]:
+    """Return *words* so that the kubelet, which expands $(NAME) and $$, gives them back as is."""
+    return [word.replace("$", "$$") for word in words]
+
+
+def _volumes(spec: ServiceSpec) -> list[dict[str, Any]]:
+    disk = spec.resources.ephemeral_storage
+    token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    return [
+        {"name": "work", "emptyDir": {"sizeLimit": disk}},
+        {"name": "job", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": disk}},
+        {
+            "name": "token",
+            "projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]},
+        },
+    ]

@@ -1,0 +1,162 @@
+"""The next step for one job: the one write, if any, that its state now calls for.
+
+A function of what was last seen; the write itself is a compare-and-swap, so a step decided on
+old news fails harmlessly and is decided again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator_crds import OrchestratorJob, Phase
+from orchestrator_crds.lifecycle import Reason
+from orchestrator_crds.outcome import Outcome, from_pod, killed, never_started, pod_gone
+from orchestrator_operator.core.pods import Pod
+
+# How long an image that cannot be pulled, and the like, may take to come right.
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Take over the claim of an earlier leader."""
+
+
+@dataclass(frozen=True)
+class Requeue:
+    """Give up a claim that came to nothing."""
+
+
+@dataclass(frozen=True)
+class CreatePod:
+    """Create the pod of the current attempt."""
+
+
+@dataclass(frozen=True)
+class DeletePod:
+    """Ask the kubelet to end this pod, with the grace that it was made with."""
+
+    pod: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Write the job's end; *pod* is then to be deleted, whatever it was waiting for."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class ConfirmGone:
+    """Make sure with a live read that the job's pod is gone, and finish the job if it is."""
+
+
+Step = Adopt | Requeue | CreatePod | DeletePod | Finish | ConfirmGone
+
+
+@dataclass(frozen=True)
+class View:
+    """What a step is decided on: the job, its own pods, and who leads."""
+
+    job: OrchestratorJob
+    pods: Sequence[Pod]
+    epoch: int
+    # Until a new leader has adopted the claims it found, it takes over old ones; afterwards a
+    # claim of an older epoch is a late write of a leader that was gone, and is undone.
+    adopting: bool
+    service_exists: bool
+    # Seconds since 1970.
+    now: float
+
+
+def next_step(view: View) -> Step | None:
+    """Return the next step for a live job, or None when there is nothing to do but wait."""
+    phase = view.job.status.phase
+    if phase is Phase.QUEUED:
+        return _queued(view)
+    if phase is Phase.SUBMITTED:
+        return _submitted(view)
+    if phase is Phase.RUNNING:
+        return _running(view)
+    return None
+
+
+def _queued(view: View) -> Step | None:
+    if view.job.spec.terminate:
+        return Finish(killed(running=False))
+    if not view.service_exists:
+        name = view.job.spec.service
+        sentence = f"There is no service {name}; `kubectl get orchestratorservices` lists them."
+        return Finish(Outcome(Phase.INVALID, Reason.UNKNOWN_SERVICE, sentence))
+    return _leftover(view, keep=None)
+
+
+def _submitted(view: View) -> Step | None:
+    job, claim = view.job, view.job.status.claim
+    if job.spec.terminate:
+        return Finish(killed(running=False))
+    pod = _current(view)
+    if claim is None or claim.epoch != view.epoch:
+        if view.adopting and claim is not None:
+            return Adopt()
+        return DeletePod(pod.name, pod.metadata.uid) if pod and not pod.leaving else Requeue()
+    if leftover := _leftover(view, keep=pod):
+        return leftover
+    if pod is None:
+        return CreatePod()
+    if pod.over:
+        return Finish(from_pod(pod.body, terminate=False))
+    stuck = _stuck(view, pod)
+    return Finish(stuck) if stuck else None
+
+
+def _running(view: View) -> Step | None:
+    job, recorded = view.job, view.job.status.pod
+    pod = next((p for p in view.pods if recorded and p.metadata.uid == recorded.uid), None)
+    if pod is None:
+        return ConfirmGone()
+    if pod.over:
+        return Finish(from_pod(pod.body, terminate=job.spec.terminate))
+    if stuck := _stuck(view, pod):
+        return Finish(stuck)
+    if leftover := _leftover(view, keep=pod):
+        return leftover
+    # Stopping is the kubelet's SIGTERM to the wrapper, which ends run.sh; the agent saves what
+    # there is. Without its agent, a pod that waits at the gate would wait for ever.
+    if not pod.leaving and (job.spec.terminate or pod.ended("agent")):
+        return DeletePod(pod.name, pod.metadata.uid)
+    return None
+
+
+def _stuck(view: View, pod: Pod) -> Outcome | None:
+    patient = view.now - pod.created < PATIENCE_SECONDS
+    return never_started(pod.body, patient=patient)
+
+
+def _current(view: View) -> Pod | None:
+    attempt = view.job.status.attempt
+    return next((p for p in view.pods if p.attempt == attempt), None)
+
+
+def _leftover(view: View, keep: Pod | None) -> Step | None:
+    """Return the deletion of a pod of another attempt that is not on its way out yet."""
+    for pod in view.pods:
+        if (keep is None or pod.metadata.uid != keep.metadata.uid) and not pod.leaving:
+            return DeletePod(pod.name, pod.metadata.uid)
+    return None
+
+
+def pod_without_job(pod: Pod) -> DeletePod | None:
+    """Return the deletion of a pod whose job is not live, once it is of no more use to anyone.
+
+    An agent that has just told its job's end is left to close by itself; a pod that has not
+    started has nothing to start for.
+    """
+    if pod.leaving or not (pod.useless or pod.phase in {"", "Pending"}):
+        return None
+    return DeletePod(pod.name, pod.metadata.uid)
+
+
+def gone(job: OrchestratorJob) -> Outcome:
+    """Return the outcome of a running job whose pod is gone without a report."""
+    return pod_gone(terminate=job.spec.terminate)

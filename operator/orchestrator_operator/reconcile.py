@@ -1,0 +1,213 @@
+"""The one task that decides: drain what was seen, ask the core, write through a bounded pool.
+
+Level-triggered: whatever it misses or fails at, it looks at again, because an event, a write's
+answer, a timer or the re-list marks the job as to be looked at.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from orchestrator_crds import OrchestratorJob, Phase, Resource
+from orchestrator_operator.act import Actor
+from orchestrator_operator.admit import admission_pass
+from orchestrator_operator.cluster.lease import Deposed, Lease
+from orchestrator_operator.core import judgement, steps
+from orchestrator_operator.core.snapshot import Held
+from orchestrator_operator.explain import Pacing
+from orchestrator_wire import errors
+
+log = logging.getLogger(__name__)
+
+WRITES_AT_ONCE = 32
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.2, 30.0
+
+
+class Decider:
+    """Decides and writes for as long as this process leads."""
+
+    def __init__(self, actor: Actor, lease: Lease) -> None:
+        self.mirror = actor.mirror
+        self._actor, self._lease = actor, lease
+        self._inbox: deque[tuple[str, str | None, dict[str, Any]]] = deque()
+        self._wake = asyncio.Event()
+        self._pool = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._writing: dict[str, asyncio.Task[None]] = {}
+        self._failures: dict[str, int] = {}
+        self._claimed: dict[str, Held] = {}
+        self._adopting = True
+        self._pacing = Pacing()
+        self._timer: asyncio.TimerHandle | None = None
+        self.synced = False
+
+    def seen(self, plural: str, kind: str | None, body: dict[str, Any]) -> None:
+        """Take a watch event; never blocks, never fails."""
+        self._inbox.append((plural, kind, body))
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Wake the decider, for instance after a re-list went into the mirror."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Decide until cancelled; raises Deposed when the Lease is lost."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._inbox:
+                plural, kind, body = self._inbox.popleft()
+                (self.mirror.lose if kind == "DELETED" else self.mirror.see)(plural, body)
+            if self.synced:
+                self._lease.check()
+                self._pass()
+
+    async def drain(self) -> None:
+        """Return when the writes under way are done."""
+        while self._writing:
+            await asyncio.wait(set(self._writing.values()))
+
+    def _pass(self) -> None:
+        if self.mirror.administered_changed:
+            self.mirror.administered_changed = False
+            self._judge_all()
+        jobs, self.mirror.dirty_jobs = self.mirror.dirty_jobs, set()
+        pods, self.mirror.dirty_pods = self.mirror.dirty_pods, set()
+        for name in jobs:
+            self._step(name)
+        for name in pods:
+            self._release(name)
+        if self._adopting:
+            self._adopting = any(self._foreign(job) for job in self.mirror.jobs.values())
+        if not self._adopting:
+            self._admit()
+
+    def _foreign(self, job: OrchestratorJob) -> bool:
+        claim = job.status.claim
+        return (
+            job.status.phase is Phase.SUBMITTED
+            and claim is not None
+            and claim.epoch != self._lease.epoch
+        )
+
+    def _step(self, name: str) -> None:
+        if name in self._writing:
+            return  # looked at again when that write is done
+        if name in self.mirror.unreadable:
+            self._write(name, self._actor.invalidate(name, self.mirror.unreadable[name]))
+            return
+        job = self.mirror.jobs.get(name)
+        if job is None:
+            return
+        view = steps.View(
+            job=job,
+            pods=self.mirror.pods_of(job),
+            epoch=self._lease.epoch,
+            adopting=self._adopting,
+            service_exists=job.spec.service in self.mirror.services,
+            now=time.time(),
+        )
+        step = steps.next_step(view)
+        if step is not None:
+            self._write(name, self._actor.do(job, step))
+
+    def _release(self, name: str) -> None:
+        """Delete a pod whose job is over, once the pod is."""
+        pod = self.mirror.pods.get(name)
+        if pod is None or f"pod/{name}" in self._writing or pod.job in self.mirror.unreadable:
+            return
+        job = self.mirror.jobs.get(pod.job)
+        if job is not None and job.metadata.uid == pod.job_uid:
+            return
+        step = steps.pod_without_job(pod)
+        if step is not None:
+            self._write(f"pod/{name}", self._actor.delete_pod(step))
+
+    def _admit(self) -> None:
+        plan = admission_pass(self.mirror, self._claimed, self._writing)
+        for admitted in plan.admitted:
+            job = self.mirror.jobs[admitted.job.name]
+            self._claimed[job.metadata.uid] = Held(job.spec.service, job.spec.user_id)
+            self._write(job.metadata.name, self._claim(job, admitted.pool))
+        told, soonest = self._pacing.due(plan.blocked, self.mirror.jobs)
+        for item in told:
+            job = self.mirror.jobs[item.job.name]
+            self._write(item.job.name, self._actor.explain(job, item.reason, item.message))
+        if soonest is not None:
+            self._wake_in(soonest)
+
+    async def _claim(self, job: OrchestratorJob, pool: str) -> None:
+        try:
+            await self._actor.claim(job, pool)
+        finally:
+            self._claimed.pop(job.metadata.uid, None)
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+
+    def _judge_all(self) -> None:
+        mirror = self.mirror
+        for service in mirror.services.values():
+            self._judge(service, judgement.of_service(service, mirror.pools))
+        for quota in mirror.quotas.values():
+            self._judge(quota, judgement.of_quota(quota, mirror.services))
+        for pool in mirror.pools.values():
+            self._judge(pool, judgement.of_pool(pool))
+
+    def _judge(self, item: Resource, verdict: judgement.Verdict) -> None:
+        status: Any = getattr(item, "status", None)
+        old = next((c for c in status.conditions if c.type == "Ready"), None)
+        known = old and (old.status == "True", old.reason, old.message)
+        if status.observed_generation == item.metadata.generation and known == (
+            verdict.ready,
+            verdict.reason,
+            verdict.message,
+        ):
+            return
+        key = f"{item.plural}/{item.metadata.name}"
+        if key not in self._writing:
+            self._write(key, self._actor.judge(item, verdict))
+
+    def _write(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run *work* in the pool as the only write for *key*, and look at *key* again after it."""
+        self._writing[key] = asyncio.create_task(self._bounded(key, work))
+
+    async def _bounded(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with self._pool:
+                await work
+            self._failures.pop(key, None)
+            self._done(key)
+        except Deposed as error:
+            log.warning("%s: not written: %s", key, error)
+            self._done(key)
+        except (errors.Conflict, errors.NotFound) as error:
+            log.info("%s: changed meanwhile, reading it again: %s", key, error)
+            if "/" not in key:
+                await self._actor.reread(key)
+            self._later(key)
+        except (errors.ClusterError, ValueError) as error:
+            log.warning("%s: %s", key, error)
+            self._later(key)
+        except Exception:
+            log.exception("%s: unexpected, trying again later", key)
+            self._later(key)
+
+    def _later(self, key: str) -> None:
+        """Let go of *key* after a pause that grows with each failure in a row."""
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        pause = min(FIRST_RETRY_SECONDS * 2 ** (count - 1), LONGEST_RETRY_SECONDS)
+        asyncio.get_running_loop().call_later(pause, self._done, key)
+
+    def _done(self, key: str) -> None:
+        self._writing.pop(key, None)
+        kind, _, name = key.rpartition("/")
+        if kind == "pod":
+            self.mirror.dirty_pods.add(name)
+        elif not kind:
+            self.mirror.dirty_jobs.add(name)
+        self._wake.set()
