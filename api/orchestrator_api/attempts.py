@@ -102,7 +102,7 @@ class Attempts:
     async def _stored(
         self, job: OrchestratorJob, results: dict[str, Any] | None
     ) -> StoredObject | None:
-        """Return the results as they lie in the store, if it is what the agent got a receipt for."""
+        """Return the results in the store, if they are what the agent got a receipt for."""
         if results is None:
             return None
         key = object_key(job.folder, RESULTS)

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from typing import IO
+from typing import IO, cast
 
 from orchestrator_crds.job import InputFile
 from orchestrator_crds.names import SCRIPT
@@ -30,7 +30,9 @@ class Bundle:
         self._upload, self._buffer = upload, _Buffer()
         # Level 0 keeps the bytes as they are; deflate's framing lets a streaming reader find the
         # end of an entry whose length was not known when it began.
-        self._zip = zipfile.ZipFile(self._buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=0)  # type: ignore[arg-type]
+        self._zip = zipfile.ZipFile(
+            cast("IO[bytes]", self._buffer), "w", zipfile.ZIP_DEFLATED, compresslevel=0
+        )
         self._entry: IO[bytes] | None = None
         self._size = 0
         self.files: list[InputFile] = []

@@ -114,16 +114,12 @@ async def _store(caller: Caller, attempts: Attempts, request: Request, name: str
 async def _receive(
     store: Store, job: OrchestratorJob, name: str, body: AsyncIterator[bytes], limit: int | None
 ) -> Stored:
-    upload = store.upload(object_key(job.folder, name))
-    try:
+    async with store.upload(object_key(job.folder, name)) as upload:
         async for data in body:
             await upload.write(data)
             if limit is not None and upload.size_bytes > limit:
                 raise TooLarge(f"{name} is larger than {limit} bytes, the service's limit.")
         return await upload.finish()
-    except BaseException:
-        await upload.abort()
-        raise
 
 
 @router.post("/end")

@@ -33,17 +33,13 @@ class Submissions:
         """Store what *body* holds and create its job; raises ApiError and the wire's errors."""
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
-        upload = self._store.upload(key)
-        try:
+        async with self._store.upload(key) as upload:
             bundle = Bundle(upload)
             form = Form(bundle, self._services)
             await receive(form, mark, body)
             user, service = form.check()
             await bundle.close()
             stored = await upload.finish()
-        except BaseException:
-            await upload.abort()
-            raise
         inputs = Inputs(
             key=key, size_bytes=stored.size_bytes, sha256=stored.sha256, files=tuple(bundle.files)
         )

@@ -70,9 +70,7 @@ class Form:
         elif self._segment is not None:
             self._file_bytes += len(event)
             if self._file_bytes > self.limit:
-                raise TooLarge(
-                    f"The files are larger than {self.limit} bytes, the service's limit."
-                )
+                raise _too_large(self.limit)
             await self._bundle.write(bytes(event))
 
     def _begin(self, segment: MultipartSegment) -> None:
@@ -124,10 +122,12 @@ class Form:
                 f"More than {service.spec.inputs.max_files} files, the service's limit."
             )
         if self._file_bytes > service.spec.inputs.max_bytes:
-            raise TooLarge(
-                f"The files are larger than {service.spec.inputs.max_bytes} bytes, the service's limit."
-            )
+            raise _too_large(service.spec.inputs.max_bytes)
         return int(user), service
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The files are larger than {limit} bytes, the service's limit.")
 
 
 async def receive(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:

@@ -45,7 +45,7 @@ class Report(Model):
 
 
 def from_report(report: Report, *, terminate: bool) -> Outcome | None:
-    """Decide from the agent's report; None when it holds no exit record and the kubelet must say."""
+    """Decide from the agent's report; None when only the kubelet can say how it ended."""
     code = report.exit_code
     if terminate:
         return Outcome(Phase.KILLED, Reason.TERMINATED, killed(running=True).message, code)

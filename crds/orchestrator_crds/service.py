@@ -52,7 +52,7 @@ class ServiceSpec(Model):
     image: str = Field(
         min_length=1,
         max_length=512,
-        description="Container image that run.sh runs in. It needs sh, and bash for the default entrypoint.",
+        description="Container image of run.sh. It needs sh, and bash for the default entrypoint.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="As in a pod."
@@ -98,7 +98,7 @@ class ServiceSpec(Model):
     )
     network_isolation: Literal["Required", "BestEffort"] = Field(
         default="Required",
-        description="Required: run.sh starts only after its pod was seen to be cut off the network.",
+        description="Required: run.sh starts only once its pod was seen to be cut off the network.",
     )
     runtime_class_name: str | None = Field(
         default=None, max_length=253, description="RuntimeClass of the pods, such as gvisor."

@@ -45,14 +45,14 @@ class Kube:
         """Connect as this pod's service account or, outside a cluster, by kubeconfig."""
         configuration = client.Configuration()
         try:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            await config.load_kube_config(client_configuration=configuration)
+            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return cls(configuration)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
 
     async def request(
         self, method: Method, path: str, body: Any = None, **query: str
@@ -62,7 +62,7 @@ class Kube:
             response = await self._send(method, path, body, REQUEST_SECONDS, query)
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.Temporary(f"{method} {path}: {error or type(error).__name__}") from error
+            raise errors.Temporary(f"{method} {path}: {error!r}") from error
         answer = _decode(data)
         if response.status >= 300:
             raise translate(response.status, answer, f"{method} {path}")
@@ -106,7 +106,7 @@ class Kube:
                     raise translate(int(body.get("code", 500)), body, f"watch {path}")
                 yield kind, body
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise errors.Temporary(f"watch {path}: {error or type(error).__name__}") from error
+            raise errors.Temporary(f"watch {path}: {error!r}") from error
 
     async def _send(
         self, method: Method, path: str, body: Any, seconds: float, query: dict[str, str]

@@ -137,8 +137,9 @@ class Store:
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
+        extra: dict[str, str | list[str] | tuple[str]] = {**(query or {})}
         url = self._signer.get_presigned_url(
-            method, self.bucket, key, SIGNED_FOR, extra_query_params=query
+            method, self.bucket, key, SIGNED_FOR, extra_query_params=extra
         )
         try:
             # A signed URL must not be encoded again.
@@ -158,7 +159,10 @@ class Store:
 
 
 class Upload:
-    """One object on its way in: a single PUT when it is small, a multipart upload otherwise."""
+    """One object on its way in: a single PUT when it is small, a multipart upload otherwise.
+
+    As a context manager it is aborted, and leaves nothing in the store, when the block fails.
+    """
 
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._key = store, key
@@ -167,6 +171,13 @@ class Upload:
         self._etags: list[str] = []
         self._digest = hashlib.sha256()
         self.size_bytes = 0
+
+    async def __aenter__(self) -> "Upload":
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            await self.abort()
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes; sends a part whenever one is full. Raises StoreDown."""

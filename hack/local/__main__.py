@@ -1,8 +1,9 @@
 """Command line of the scripts up, down, images, kubectl and helm."""
 
 import sys
+from collections.abc import Callable, Sequence
 
-from local import cluster, helm, images, toolchain
+from local import cluster, demo, helm, images, toolchain
 from local.paths import CACHE, FRONT
 from local.steps import Step, StepFailed, console, run_steps
 
@@ -31,6 +32,12 @@ def up() -> int:
     return 0
 
 
+def show() -> int:
+    """Bring the system up and run the main job on it."""
+    run_steps([*BUILD, *START, *INSTALL])
+    return demo.run()
+
+
 def down() -> int:
     """Take the cluster away; the cache of built things stays."""
     cluster.stop()
@@ -38,14 +45,21 @@ def down() -> int:
     return 0
 
 
+def run(steps: Sequence[Step]) -> int:
+    """Run *steps*; returns the exit code of success, since failure exits by itself."""
+    run_steps(steps)
+    return 0
+
+
 def main() -> int:
     """Run one command; returns its exit code."""
     name, *words = sys.argv[1:] or ["help"]
-    commands = {
+    commands: dict[str, Callable[[], int]] = {
         "up": up,
+        "demo": show,
         "down": down,
-        "build": lambda: (run_steps(BUILD), 0)[1],
-        "start": lambda: (run_steps([*BUILD, *START]), 0)[1],
+        "build": lambda: run(BUILD),
+        "start": lambda: run([*BUILD, *START]),
         "kubectl": lambda: helm.command("kubectl", words),
         "helm": lambda: helm.command("helm", words),
     }

@@ -15,8 +15,18 @@ import yaml
 from local import pki
 from local.components import system_objects
 from local.images import IMAGES
-from local.keeper import remove_cgroups
-from local.paths import CONTAINERD_SOCKET, KUBECONFIG, NODE, PIDFILE, REPORT, ROOT, STATE, VETH, VOLUME, VOLUME_UID
+from local.keeper import remove_cgroups, remove_link
+from local.paths import (
+    CONTAINERD_SOCKET,
+    KUBECONFIG,
+    NODE,
+    PIDFILE,
+    REPORT,
+    ROOT,
+    STATE,
+    VOLUME,
+    VOLUME_UID,
+)
 from local.steps import Note, StepFailed, tail
 from local.toolchain import BIN
 
@@ -159,10 +169,7 @@ def stop() -> None:
             time.sleep(0.05)
         if _keeper() is not None:
             os.kill(keeper, signal.SIGKILL)
-    # After a kill -9 of everything the kernel may still be taking the namespaces down.
-    deadline = time.monotonic() + 10
-    while Path(f"/sys/class/net/{VETH}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    remove_link()
     remove_cgroups()
     if STATE.exists():
         shutil.rmtree(STATE)

@@ -53,7 +53,7 @@ def start_node(sandbox_image: str) -> subprocess.Popen[bytes]:
                 "sh",
                 "-c",
                 # The veth end is put in from outside; nothing can start before it is there.
-                'until [ -e /sys/class/net/eth0 ] || ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done; exec "$@"',
+                'until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done; exec "$@"',
                 "sh",
                 sys.executable,
                 "-m",
@@ -63,7 +63,7 @@ def start_node(sandbox_image: str) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  (no threads here)
         )
 
 
@@ -81,6 +81,16 @@ def connect(pid: int) -> None:
     ip("link", "set", VETH, "up")
     for network in (SERVICE_NETWORK, NODE_POD_NETWORK):
         ip("route", "replace", network, "via", LINK_NODE)
+
+
+def remove_link() -> None:
+    """Remove the veth pair, and with it the routes through it.
+
+    It outlives its processes: connections that ended with them keep a network namespace alive for
+    as long as they try to say goodbye to peers that are gone.
+    """
+    if Path(f"/sys/class/net/{VETH}").exists():
+        subprocess.run(["ip", "link", "delete", VETH], check=False)
 
 
 def make_cgroups() -> None:
@@ -153,6 +163,7 @@ def main() -> None:
     finally:
         node.kill()
         node.wait()
+        remove_link()
         remove_cgroups()
 
 

@@ -21,6 +21,8 @@ SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     "net/bridge/bridge-nf-call-iptables": "1",
     "net/ipv4/conf/all/route_localnet": "1",
+    # When all is killed at once, connections must not linger and keep the namespace alive.
+    "net/ipv4/tcp_orphan_retries": "1",
 }
 RESTART_SECONDS = 1.0
 

@@ -41,7 +41,7 @@ NAMESPACE, JOBS_NAMESPACE, RELEASE = "orchestrator", "orchestrator-jobs", "orche
 
 
 def digest(parts: Iterable[Path | str]) -> str:
-    """Return 16 hex digits that change with any of *parts*: a text, or a file or folder's content."""
+    """Return 16 hex digits that change with *parts*: texts, or what files and folders hold."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

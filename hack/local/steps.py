@@ -64,9 +64,9 @@ class Note:
             except FileNotFoundError as error:
                 raise StepFailed(f"The command {words[0]} is missing. {hint}".strip()) from error
         if done.returncode:
-            raise StepFailed(
-                f"{Path(words[0]).name} ended with exit code {done.returncode}. {hint}\n{tail(self.log)}"
-            )
+            name = Path(words[0]).name
+            sentence = f"{name} ended with exit code {done.returncode}. {hint}"
+            raise StepFailed(f"{sentence}\n{tail(self.log)}")
 
 
 def tail(log: Path, lines: int = 15) -> str:

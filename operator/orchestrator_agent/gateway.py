@@ -49,7 +49,7 @@ class _ChunkedBody:
 
     def flush(self) -> None:
         if self._buffer:
-            self._connection.send(b"%x\r\n%b\r\n" % (len(self._buffer), self._buffer))
+            self._connection.send(b"%x\r\n%b\r\n" % (len(self._buffer), bytes(self._buffer)))
             self._buffer.clear()
 
     def close(self) -> None:

@@ -7,11 +7,14 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from orchestrator_agent.gateway import CHUNK, Sink
 
 # Fast, and a third to a half of most text; the agent has little CPU of its own.
 LEVEL = 1
+# The zip format's own limits.
+_EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -34,7 +37,8 @@ def pack(folder: Path, sink: Sink) -> list[str]:
     Symlinks, sockets and devices are left out: following one would read what is not the job's.
     """
     skipped: list[str] = []
-    with zipfile.ZipFile(_Output(sink), "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:  # type: ignore[arg-type]
+    output = cast("IO[bytes]", _Output(sink))
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for path, directory, name, info in _walk(folder):
             if stat.S_ISDIR(info.st_mode):
                 archive.writestr(_entry(path + "/", info), b"")

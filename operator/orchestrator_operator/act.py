@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
-from orchestrator_crds import OrchestratorJob, Phase, Resource, transitions
+from orchestrator_crds import JobSpec, OrchestratorJob, Phase, Resource, transitions
 from orchestrator_crds.job import JobStatus
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.meta import Metadata
@@ -61,9 +61,7 @@ class Actor:
         except errors.Permanent as error:
             # A policy of the cluster's refuses the pod. That may be mended, so it is tried again.
             if job.status.reason != Reason.POD_REJECTED:
-                await self.explain(
-                    job, Reason.POD_REJECTED, f"The cluster refuses the pod: {error}"
-                )
+                await self.explain(job, Reason.POD_REJECTED, f"The pod is refused: {error}")
             raise
 
     async def _finish(self, job: OrchestratorJob, outcome: Outcome) -> None:
@@ -76,7 +74,7 @@ class Actor:
             self.mirror.see(JOBS, fresh.to_dict())
         for pod in self.mirror.pods_of(job):
             if not pod.leaving and same:
-                await self._writer.delete_pod(pod.name, pod.metadata.uid)
+                await self.delete_pod(steps.DeletePod(pod.name, pod.metadata.uid))
 
     async def _confirm_gone(self, job: OrchestratorJob) -> None:
         recorded = job.status.pod
@@ -94,7 +92,9 @@ class Actor:
             log.error("Job %s cannot be read and is %s, left alone: %s", name, phase, problem)
             return
         stub = OrchestratorJob.model_construct(
-            metadata=Metadata.model_validate(body["metadata"]), status=JobStatus()
+            metadata=Metadata.model_validate(body["metadata"]),
+            spec=JobSpec(service="unknown", user_id="unknown"),
+            status=JobStatus(),
         )
         outcome = Outcome(Phase.INVALID, Reason.INVALID_SPEC, f"The job cannot be read: {problem}")
         await self._patch(stub, transitions.finish(stub, outcome, now=now()))
@@ -115,7 +115,9 @@ class Actor:
 
     async def delete_pod(self, step: steps.DeletePod) -> None:
         """Delete a pod."""
-        await self._writer.delete_pod(step.pod, step.uid)
+        left = await self._writer.delete_pod(step.pod, step.uid)
+        if left is not None:
+            self.mirror.see(PODS, left)
 
     async def reread(self, job: str) -> None:
         """Put a job as it is now into the mirror; never raises ClusterError."""
@@ -133,11 +135,12 @@ class Actor:
             self._lease.check()
             try:
                 self.mirror.see(JOBS, await self._writer.read_job(name))
-                return
             except errors.NotFound:
                 return
             except errors.ClusterError:
                 await asyncio.sleep(LEARN_SECONDS)
+            else:
+                return
 
     async def judge(self, item: Resource, verdict: Verdict) -> None:
         """Write a Ready condition, and have all of them looked at once more."""

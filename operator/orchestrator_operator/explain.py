@@ -27,7 +27,8 @@ class Pacing:
         A job is told again only when the reason's word changes: numbers in a message go stale.
         """
         now = self._clock()
-        told, soonest = [], None
+        told: list[Blocked] = []
+        soonest: float | None = None
         budget = PER_SECOND if now - self._told_at >= 1.0 else 0
         for item in blocked:
             job = jobs[item.job.name]

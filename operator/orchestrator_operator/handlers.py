@@ -92,11 +92,10 @@ def registry(seen: Seen, kopf_settings: kopf.OperatorSettings) -> kopf.OperatorR
     """Return the handlers; each tells *seen* (plural, event type or None for a re-list, object)."""
     handlers = kopf.OperatorRegistry()
 
-    @kopf.on.login(registry=handlers)  # type: ignore[arg-type]
+    @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        info = kopf.login_with_service_account(
-            settings=kopf_settings
-        ) or kopf.login_with_kubeconfig(settings=kopf_settings)
+        info = kopf.login_with_service_account(settings=kopf_settings)
+        info = info or kopf.login_with_kubeconfig(settings=kopf_settings)
         if info is None:
             raise kopf.LoginError("There is neither a service account nor a kubeconfig.")
         session = aiohttp.ClientSession(
@@ -106,14 +105,17 @@ def registry(seen: Seen, kopf_settings: kopf.OperatorSettings) -> kopf.OperatorR
         )
         return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
 
-    def watch(group: tuple[str, ...], plural: str) -> None:
-        @kopf.on.event(*group, plural, registry=handlers)
-        async def on_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002
-            # Returns nothing: a handler that returns a value makes kopf write a status.
-            seen(plural, type, dict(body))
+    async def on_event(
+        type: str | None,  # noqa: A002  (kopf's name for it)
+        body: kopf.Body,
+        resource: kopf.Resource,
+        **_: Any,
+    ) -> None:
+        # Returns nothing: a handler that returns a value makes kopf write a status.
+        seen(resource.plural, type, dict(body))
 
-    watch(("v1",), PODS)
+    kopf.on.event("v1", PODS, registry=handlers)(on_event)
     for plural in (JOBS, *ADMINISTERED):
-        watch((GROUP, VERSION), plural)
+        kopf.on.event(GROUP, VERSION, plural, registry=handlers)(on_event)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return handlers

@@ -28,7 +28,9 @@ class Relist:
     def __init__(self, kube: Kube, mirror: Mirror, namespace: str) -> None:
         self._kube, self._mirror = kube, mirror
         # Jobs first: a pod listed after them belongs to a job that the list knows or that is over.
-        self._paths = {plural: (resources_path(namespace, plural), {}) for plural in ADMINISTERED}
+        self._paths: dict[str, tuple[str, dict[str, str]]] = {
+            plural: (resources_path(namespace, plural), {}) for plural in ADMINISTERED
+        }
         self._paths[JOBS] = (resources_path(namespace, JOBS), {"fieldSelector": LIVE_JOBS})
         self._paths[PODS] = (pods_path(namespace), {"labelSelector": labels.JOB})
         # Versions that watches delivered, and that the last list had but no watch did.

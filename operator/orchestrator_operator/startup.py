@@ -113,13 +113,10 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
             chore.add_done_callback(chores.discard)
 
     own = {
-        asyncio.create_task(coroutine, name=coroutine.__name__)
-        for coroutine in (
-            lease.keep(),
-            decider.run(),
-            bundles.watch_ended_jobs(),
-            bundles.sweep_forever(settings.sweep_seconds),
-        )
+        asyncio.create_task(lease.keep(), name="lease"),
+        asyncio.create_task(decider.run(), name="decider"),
+        asyncio.create_task(bundles.watch_ended_jobs(), name="deletions"),
+        asyncio.create_task(bundles.sweep_forever(settings.sweep_seconds), name="sweep"),
     }
     await first_list(relist)
     decider.synced = True

@@ -72,7 +72,9 @@ code {{ font-size: .95em; }}
 <a href="/api-docs/openapi.json">/api-docs/openapi.json</a>.</p>
 <table>
 <caption>Routes</caption>
-<thead><tr><th scope="col">Method</th><th scope="col">Path</th><th scope="col">What it does</th></tr></thead>
+<thead>
+<tr><th scope="col">Method</th><th scope="col">Path</th><th scope="col">What it does</th></tr>
+</thead>
 <tbody>{rows}</tbody>
 </table>
 </main>

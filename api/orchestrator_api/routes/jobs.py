@@ -1,6 +1,8 @@
 """The old system's job routes: upload, download, download_partial, terminate."""
 
-from typing import Annotated
+import logging
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
@@ -16,6 +18,7 @@ from orchestrator_crds.lifecycle import LIVE
 from orchestrator_crds.names import PARTIAL, object_key
 from orchestrator_wire import errors
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
 AskedRange = Annotated[str, Header(alias="Range", description="One byte range.")]
@@ -41,7 +44,10 @@ _FORM = {
         },
     }
 }
-_ZIP = {200: {"content": {ZIP: {}, "application/json": {}}, "description": "The zip, or a status."}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {ZIP: {}, "application/json": {}}, "description": "The zip, or a status."}
+}
+GET_HEAD = ["GET", "HEAD"]
 
 
 @router.post("/upload", status_code=201, openapi_extra=_FORM)
@@ -60,9 +66,7 @@ async def _find(given: Context, job_id: int) -> OrchestratorJob:
     return job
 
 
-@router.api_route(
-    "/download/{job_id}", methods=["GET", "HEAD"], response_model=None, responses=_ZIP
-)
+@router.api_route("/download/{job_id}", methods=GET_HEAD, response_model=None, responses=_ANSWERS)
 async def download(
     job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
 ) -> Response:
@@ -82,25 +86,30 @@ async def download(
 
 
 @router.api_route(
-    "/download_partial/{job_id}", methods=["GET", "HEAD"], response_model=None, responses=_ZIP
+    "/download_partial/{job_id}", methods=GET_HEAD, response_model=None, responses=_ANSWERS
 )
 async def download_partial(
     job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
 ) -> Response:
     """Get the working directory as it is now, from the inputs to the results."""
     job = await _find(given, job_id)
-    options = {"asked_range": asked_range, "head": request.method == "HEAD"}
-    name = f"{job_id}.zip"
+    serve = partial(
+        zip_response,
+        given.store,
+        name=f"{job_id}.zip",
+        asked_range=asked_range,
+        head=request.method == "HEAD",
+    )
     results, inputs = job.status.results, job.spec.inputs
     if results is not None:
-        return await zip_response(given.store, results.key, name, etag=results.etag, **options)
+        return await serve(key=results.key, etag=results.etag)
     if job.status.phase is not Phase.QUEUED:
         try:
-            return await zip_response(given.store, object_key(job.folder, PARTIAL), name, **options)
+            return await serve(key=object_key(job.folder, PARTIAL))
         except errors.NoSuchObject:
-            pass  # no snapshot yet: the inputs are what there is
+            log.debug("No snapshot of job %d yet: the inputs are what there is.", job_id)
     if inputs is not None:
-        return await zip_response(given.store, inputs.key, name, **options)
+        return await serve(key=inputs.key)
     return Response(of_script(job.spec.script or ""), media_type=ZIP)
 
 

@@ -79,14 +79,16 @@ class Writer:
         except errors.NotFound:
             return None
 
-    async def delete_pod(self, name: str, uid: str) -> None:
-        """Ask for the end of this very pod; one that is gone, or another by now, is no error."""
+    async def delete_pod(self, name: str, uid: str) -> dict[str, Any] | None:
+        """Ask for the end of this very pod; returns it as it is now, or None when it is gone."""
         self._lease.check()
         body = {"preconditions": {"uid": uid}}
         try:
-            await self._kube.request("DELETE", pods_path(self._namespace, name), body)
+            answer = await self._kube.request("DELETE", pods_path(self._namespace, name), body)
         except (errors.NotFound, errors.Conflict):
-            return
+            return None
+        # A pod that nothing runs of any more goes at once; the answer is then no pod.
+        return answer if answer.get("kind") == "Pod" else None
 
     def _job(self, name: str) -> str:
         return resources_path(self._namespace, OrchestratorJob.plural, name)

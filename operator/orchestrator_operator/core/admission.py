@@ -74,12 +74,13 @@ class _Use:
                 )
             if used >= quota.max_running:
                 return Reason.SERVICE_LIMIT, (
-                    f"Quota {name} lets {_jobs(quota.max_running)} run at once; {used} are running. "
-                    "This one starts when its turn comes."
+                    f"Quota {name} lets {_jobs(quota.max_running)} run at once; "
+                    f"{used} are running. This one starts when its turn comes."
                 )
         if not found:
             return Reason.NO_QUOTA, (
-                f"No OrchestratorQuota matches service {held.service}; an administrator must make one."
+                f"No OrchestratorQuota matches service {held.service}; "
+                "an administrator must make one."
             )
         return None
 

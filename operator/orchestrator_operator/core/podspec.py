@@ -151,7 +151,7 @@ def _main(spec: ServiceSpec, wrapper: str) -> dict[str, Any]:
         "volumeMounts": [
             {"name": "work", "mountPath": "/work"},
             {"name": "job", "mountPath": "/job", "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  (the job's own)
         ],
         "workingDir": "/work",
     }

@@ -14,12 +14,17 @@ from pydantic_core import core_schema
 
 from orchestrator_crds import GROUP, KINDS, VERSION, Resource
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 DROPPED = frozenset({"title", "examples", "const", "$defs"})
 HEADER = "# Generated from crds/orchestrator_crds by hack/gen. Do not edit.\n"
 CHART_HEAD = "{{- if .Values.crds.install }}\n"
 CHART_TAIL = "{{- end }}\n"
-KEEP = "    {{- if .Values.crds.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n"
+KEEP = """\
+  {{- if .Values.crds.keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+"""
 
 
 class Structural(GenerateJsonSchema):
@@ -145,14 +150,7 @@ def files() -> dict[Path, str]:
         out[ROOT / "crds" / name] = HEADER + text
         head, metadata, rest = text.partition(f"  name: {kind.plural}.{GROUP}\n")
         labels = '  labels:\n    {{- include "orchestrator.labels" . | nindent 4 }}\n'
-        annotated = (
-            head
-            + metadata
-            + labels
-            + "  annotations:\n    orchestrator.dev/generated: hack-gen\n"
-            + KEEP
-            + rest
-        )
+        annotated = head + metadata + labels + KEEP + rest
         out[ROOT / "charts/orchestrator/templates/crds" / name] = (
             HEADER + CHART_HEAD + annotated + CHART_TAIL
         )
