@@ -92,7 +92,7 @@ async def main() -> None:
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
-    await asyncio.gather(kube.close(), store.close())
+    await asyncio.gather(kube.close(), store.close(), canary.close())
 
 
 if __name__ == "__main__":

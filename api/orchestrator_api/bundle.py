@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from orchestrator_crds.job import InputFile
 from orchestrator_crds.names import SCRIPT
@@ -24,7 +24,10 @@ class _Buffer:
 
 
 class Bundle:
-    """A zip of files that come one after the other, of lengths that nobody knows before."""
+    """A zip of files that come one after the other, of lengths that nobody knows before.
+
+    A context manager: one that was not closed is given up at the block's end.
+    """
 
     def __init__(self, upload: Upload) -> None:
         self._upload, self._buffer = upload, _Buffer()
@@ -36,6 +39,14 @@ class Bundle:
         self._entry: IO[bytes] | None = None
         self._size = 0
         self.files: list[InputFile] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._entry is not None:
+            self._entry.close()
+        self._zip.close()
 
     def begin(self, name: str) -> None:
         """Begin the next file."""

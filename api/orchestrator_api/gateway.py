@@ -45,6 +45,12 @@ class Canary:
         """Begin to listen."""
         self._server = await asyncio.start_server(self._accept, None, self.port)
 
+    async def close(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
     async def _accept(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 

@@ -34,11 +34,11 @@ class Submissions:
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
         async with self._store.upload(key) as upload:
-            bundle = Bundle(upload)
-            form = Form(bundle, self._services)
-            await receive(form, mark, body)
-            user, service = form.check()
-            await bundle.close()
+            with Bundle(upload) as bundle:
+                form = Form(bundle, self._services)
+                await receive(form, mark, body)
+                user, service = form.check()
+                await bundle.close()
             stored = await upload.finish()
         inputs = Inputs(
             key=key, size_bytes=stored.size_bytes, sha256=stored.sha256, files=tuple(bundle.files)

@@ -96,15 +96,18 @@ class Kube:
         }
         try:
             response = await self._send("GET", path, None, WATCH_SECONDS + 60, query)
-            if response.status >= 300:
-                answer = _decode(await response.read())
-                raise translate(response.status, answer, f"watch {path}")
-            while line := await response.response.content.readline():
-                event = _decode(line)
-                kind, body = str(event.get("type")), event.get("object") or {}
-                if kind == "ERROR":
-                    raise translate(int(body.get("code", 500)), body, f"watch {path}")
-                yield kind, body
+            try:
+                if response.status >= 300:
+                    answer = _decode(await response.read())
+                    raise translate(response.status, answer, f"watch {path}")
+                while line := await response.response.content.readline():
+                    event = _decode(line)
+                    kind, body = str(event.get("type")), event.get("object") or {}
+                    if kind == "ERROR":
+                        raise translate(int(body.get("code", 500)), body, f"watch {path}")
+                    yield kind, body
+            finally:
+                response.response.close()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise errors.Temporary(f"watch {path}: {error!r}") from error
 

@@ -6,6 +6,7 @@ a body needs no hash of its own and may be sent while it is being made.
 
 import asyncio
 import hashlib
+import io
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class Store:
         return await _in_thread(collect)
 
     async def _call(
-        self, method: str, key: str, data: Any = None, query: dict[str, str] | None = None
+        self, method: str, key: str, data: bytes | None = None, query: dict[str, str] | None = None
     ) -> tuple[Any, bytes]:
         """Send a small request, trying again while the store is down; returns head and body."""
         for attempt in range(ATTEMPTS):
@@ -133,7 +134,7 @@ class Store:
         method: str,
         key: str,
         *,
-        data: Any = None,
+        data: bytes | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
@@ -142,9 +143,12 @@ class Store:
             method, self.bucket, key, SIGNED_FOR, extra_query_params=extra
         )
         try:
-            # A signed URL must not be encoded again.
+            # A signed URL must not be encoded again; bytes as such would be sent in one go.
             response = await self._session.request(
-                method, URL(url, encoded=True), data=data, headers=headers
+                method,
+                URL(url, encoded=True),
+                data=None if data is None else io.BytesIO(data),
+                headers=headers,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.StoreDown(f"{method} {key}: {error!r}") from error

@@ -47,7 +47,6 @@ _FORM = {
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {ZIP: {}, "application/json": {}}, "description": "The zip, or a status."}
 }
-GET_HEAD = ["GET", "HEAD"]
 
 
 @router.post("/upload", status_code=201, openapi_extra=_FORM)
@@ -66,7 +65,8 @@ async def _find(given: Context, job_id: int) -> OrchestratorJob:
     return job
 
 
-@router.api_route("/download/{job_id}", methods=GET_HEAD, response_model=None, responses=_ANSWERS)
+@router.head("/download/{job_id}", response_model=None, include_in_schema=False)
+@router.get("/download/{job_id}", response_model=None, responses=_ANSWERS)
 async def download(
     job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
 ) -> Response:
@@ -85,9 +85,8 @@ async def download(
     )
 
 
-@router.api_route(
-    "/download_partial/{job_id}", methods=GET_HEAD, response_model=None, responses=_ANSWERS
-)
+@router.head("/download_partial/{job_id}", response_model=None, include_in_schema=False)
+@router.get("/download_partial/{job_id}", response_model=None, responses=_ANSWERS)
 async def download_partial(
     job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
 ) -> Response:

@@ -1,0 +1,120 @@
+"""An S3 server for unit tests: real HTTP on loopback, objects in memory, signatures not checked."""
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from hashlib import md5
+
+from aiohttp import web
+
+from orchestrator_wire.s3 import Store
+
+
+@dataclass
+class FakeS3:
+    """What the server holds."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    down: bool = False
+    # How many bytes of an answer are sent before the connection breaks.
+    cut_after: int | None = None
+    largest_body: int = 0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        if self.down:
+            return web.Response(status=503)
+        key = request.match_info["key"].removeprefix("/")
+        body = await request.read()
+        self.largest_body = max(self.largest_body, len(body))
+        if not key:
+            return self._bucket(request)
+        if "uploads" in request.query:
+            self.uploads[key] = {}
+            return _xml(f"<R><UploadId>{key}</UploadId></R>")
+        if upload := request.query.get("uploadId"):
+            return self._multipart(request, key, upload, body)
+        if request.method == "PUT":
+            self.objects[key] = body
+            return web.Response(headers={"ETag": _etag(body)})
+        if request.method == "DELETE":
+            self.objects.pop(key, None)
+            return web.Response(status=204)
+        return await self._read(request, key)
+
+    def _bucket(self, request: web.Request) -> web.Response:
+        prefix = request.query.get("prefix", "")
+        rows = "".join(
+            f"<Contents><Key>{k}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            f"<ETag>{_etag(v)}</ETag><Size>{len(v)}</Size></Contents>"
+            for k, v in self.objects.items()
+            if k.startswith(prefix)
+        )
+        name = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+        return _xml(
+            f"<ListBucketResult {name}><Name>b</Name><IsTruncated>false</IsTruncated>{rows}"
+            "</ListBucketResult>"
+        )
+
+    def _multipart(self, request: web.Request, key: str, upload: str, body: bytes) -> web.Response:
+        if request.method == "DELETE":
+            del self.uploads[upload]
+            return web.Response(status=204)
+        if request.method == "PUT":
+            self.uploads[upload][int(request.query["partNumber"])] = body
+            return web.Response(headers={"ETag": _etag(body)})
+        parts = self.uploads.pop(upload)
+        self.objects[key] = b"".join(parts[n] for n in sorted(parts))
+        return _xml(f"<R><ETag>{_etag(self.objects[key])}</ETag></R>")
+
+    async def _read(self, request: web.Request, key: str) -> web.StreamResponse:
+        data = self.objects.get(key)
+        if data is None:
+            return web.Response(status=404)
+        headers = {"ETag": _etag(data)}
+        if request.headers.get("If-Match", headers["ETag"]) != headers["ETag"]:
+            return web.Response(status=412)
+        status = 200
+        if asked := request.headers.get("Range"):
+            found = re.fullmatch(r"bytes=(\d+)-(\d+)", asked)
+            assert found is not None, asked
+            data, status = data[int(found[1]) : int(found[2]) + 1], 206
+        if request.method == "HEAD" or self.cut_after is None:
+            response: web.StreamResponse = web.Response(status=status, headers=headers, body=data)
+            return response
+        response = web.StreamResponse(
+            status=status, headers={**headers, "Content-Length": str(len(data))}
+        )
+        await response.prepare(request)
+        await response.write(data[: self.cut_after])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+
+def _etag(data: bytes) -> str:
+    return f'"{md5(data).hexdigest()}"'  # noqa: S324  (what S3 uses)
+
+
+def _xml(text: str) -> web.Response:
+    return web.Response(text=text, content_type="application/xml")
+
+
+@contextlib.asynccontextmanager
+async def fake_s3() -> AsyncIterator[tuple[FakeS3, Store]]:
+    """Serve a bucket on a loopback port; gives its state and a connection to it."""
+    state = FakeS3()
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/bucket{key:.*}", state.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    store = Store.connect(f"127.0.0.1:{port}", "access", "secretsecret", "bucket", secure=False)
+    try:
+        yield state, store
+    finally:
+        await store.close()
+        await runner.cleanup()

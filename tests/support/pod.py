@@ -1,0 +1,114 @@
+"""A job's pod as plain processes: the real agent and the real wrapper over two real FIFOs.
+
+The wrapper must be PID 1, since it signals every process it sees, so it gets a pid namespace.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import orchestrator_agent
+
+PACKAGE = Path(orchestrator_agent.__file__).parent
+PATIENCE_SECONDS = 30.0
+
+
+def bundle(**files: str) -> bytes:
+    """Return an input zip; a keyword `run_sh` becomes run.sh."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("_", ".", 1), text)
+    return buffer.getvalue()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Return when *condition* holds; fails after a while."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting until {what}"
+        time.sleep(0.02)
+
+
+class PlainPod:
+    """Two processes that share a working directory and a /job folder."""
+
+    def __init__(self, folder: Path, gateway: str) -> None:
+        self.work, self.job, self.token = folder / "work", folder / "job", folder / "token"
+        self.work.mkdir()
+        self.job.mkdir()
+        self.token.write_text("secret\n")
+        self._gateway = gateway
+        self.agent: subprocess.Popen[bytes] | None = None
+        self.main: subprocess.Popen[bytes] | None = None
+
+    def start_agent(self, *, isolation: str = "Required", upload_seconds: float = 5) -> None:
+        env = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(PACKAGE.parent),
+            "GATEWAY": self._gateway,
+            "WORK": str(self.work),
+            "JOB": str(self.job),
+            "TOKEN": str(self.token),
+            "UPLOAD_SECONDS": str(upload_seconds),
+            "NETWORK_ISOLATION": isolation,
+        }
+        self.agent = subprocess.Popen(
+            [sys.executable, "-s", "-S", "-m", "orchestrator_agent"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def start_main(self, *, deadline: int = 60, grace: int = 1, shell: str = "sh") -> None:
+        user = [] if os.geteuid() == 0 else ["--map-root-user"]
+        wrapper = (PACKAGE / "wrapper.sh").read_text()
+        self.main = subprocess.Popen(
+            [
+                "unshare",
+                *user,
+                "--pid",
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                shell,
+                "-c",
+                wrapper,
+                "wrapper",
+                str(deadline),
+                str(grace),
+                "bash",
+                "run.sh",
+            ],
+            cwd=self.work,
+            env={"PATH": os.environ["PATH"], "JOB": str(self.job)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def signal_main(self, number: int) -> None:
+        """Send a signal to the wrapper, as the kubelet does to a container's PID 1."""
+        assert self.main is not None
+        children = Path(f"/proc/{self.main.pid}/task/{self.main.pid}/children")
+        wait_until(lambda: bool(children.read_text().strip()), "the wrapper runs")
+        os.kill(int(children.read_text().split()[0]), number)
+
+    def finish(self) -> tuple[int, bytes, bytes]:
+        """Wait for the agent; returns its exit code, output and error output."""
+        assert self.agent is not None
+        out, err = self.agent.communicate(timeout=PATIENCE_SECONDS)
+        return self.agent.returncode, out, err
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process in (self.agent, self.main):
+            if process is not None:
+                process.kill()
+                process.communicate()

@@ -1,0 +1,284 @@
+"""Agent and wrapper together, as plain processes, against honest and hostile scripts."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator_agent.gateway import Gateway
+from orchestrator_agent.isolation import isolated
+from tests.support.fake_gateway import FakeGateway, fake_gateway
+from tests.support.pod import PACKAGE, PlainPod, bundle, wait_until
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    with fake_gateway() as state:
+        yield state
+
+
+@pytest.fixture
+def pod(tmp_path: Path, gateway: FakeGateway) -> Iterator[PlainPod]:
+    made = PlainPod(tmp_path, gateway.url)
+    yield made
+    made.close()
+
+
+def results(gateway: FakeGateway) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(gateway.bodies["/results"][-1])) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def run(pod: PlainPod, gateway: FakeGateway, script: str, **main: int | str) -> None:
+    gateway.inputs = bundle(run_sh=script)
+    pod.start_agent()
+    pod.start_main(**main)  # type: ignore[arg-type]
+    code, _, err = pod.finish()
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("code", [0, 3, 127, 255])
+def test_the_exit_code_is_told(pod: PlainPod, gateway: FakeGateway, shell: str, code: int) -> None:
+    run(pod, gateway, f"exit {code}", shell=shell)
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("exit", code)
+    assert pod.main is not None
+    assert pod.main.wait() == code
+
+
+def test_results_hold_inputs_and_what_run_sh_wrote(pod: PlainPod, gateway: FakeGateway) -> None:
+    run(pod, gateway, "mkdir sub empty; echo out > sub/result.txt; : > nothing")
+    found = results(gateway)
+    assert found["sub/result.txt"] == b"out\n"
+    assert found["nothing"] == b""
+    assert set(found) == {"run.sh", "sub/result.txt", "empty/", "nothing"}
+    assert gateway.tokens == {"Bearer secret"}
+
+
+def test_the_log_is_echoed_and_its_end_is_told(pod: PlainPod, gateway: FakeGateway) -> None:
+    gateway.inputs = bundle(run_sh="echo to stdout; echo to stderr >&2; exit 1")
+    pod.start_agent()
+    pod.start_main()
+    _, out, _ = pod.finish()
+    assert out == b"to stdout\nto stderr\n"
+    assert gateway.end["logTail"] == "to stdout\nto stderr\n"
+
+
+def test_main_started_before_the_agent_never_runs_ungated(
+    pod: PlainPod, gateway: FakeGateway, tmp_path: Path
+) -> None:
+    gateway.inputs = bundle(run_sh="echo ran > ran")
+    (pod.work / "run.sh").write_text("echo ungated > ungated")
+    pod.start_main()
+    pod.signal_main(0)  # it lives
+    with pytest.raises(Exception, match="timed out"):
+        assert pod.main is not None
+        pod.main.wait(timeout=1)
+    assert not (pod.work / "ungated").exists()
+    (pod.work / "run.sh").unlink()
+    pod.start_agent()
+    pod.finish()
+    assert set(results(gateway)) == {"run.sh", "ran"}
+
+
+def test_a_refused_agent_opens_no_gate(pod: PlainPod, gateway: FakeGateway) -> None:
+    gateway.inputs = bundle(run_sh="echo ran > ran")
+    gateway.failures["/start"] = [409]
+    pod.start_agent()
+    pod.start_main()
+    assert pod.finish()[0] == 0
+    assert gateway.calls == ["/start"]
+    assert pod.main is not None
+    assert pod.main.poll() is None
+    # The kubelet then ends the waiting container.
+    pod.signal_main(signal.SIGTERM)
+    assert pod.main.wait(timeout=5) != 0
+    assert not (pod.work / "ran").exists()
+
+
+def test_a_gateway_that_is_away_is_waited_for(pod: PlainPod, gateway: FakeGateway) -> None:
+    for path in ("/start", "/inputs", "/results", "/end"):
+        gateway.failures[path] = [503, 503]
+    run(pod, gateway, "exit 0")
+    assert gateway.end["exitCode"] == 0
+    assert gateway.calls.count("/results") == 3
+
+
+def test_inputs_that_differ_from_the_record_are_never_unpacked(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.inputs, gateway.inputs_sha256 = bundle(run_sh="exit 0"), "0" * 64
+    # Wrong bytes are asked for again, until the gateway has none.
+    gateway.failures["/inputs"] = [200, 200, 404]
+    pod.start_agent()
+    code, _, err = pod.finish()
+    assert code == 0
+    assert b"SHA-256 differs" in err
+    assert os.listdir(pod.work) == []
+
+
+@pytest.mark.parametrize("name", ["../escape", "/etc/x", "a/b", ".."])
+def test_a_bundle_with_a_path_in_it_is_refused(
+    pod: PlainPod, gateway: FakeGateway, name: str
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, "x")
+    gateway.inputs = buffer.getvalue()
+    pod.start_agent()
+    assert pod.finish()[0] == 1
+    assert gateway.end["why"] == "inputs"
+    assert os.listdir(pod.work) == []
+
+
+def test_an_open_network_stops_the_job_before_it_starts(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.inputs = bundle(run_sh="echo ran > ran")
+    # A canary that does not listen proves nothing, so it counts as an open network.
+    gateway.canary = {"port": 9, "listening": False}
+    pod.start_agent()
+    pod.start_main()
+    assert pod.finish()[0] == 1
+    assert gateway.end["why"] == "network"
+    assert not (pod.work / "ran").exists()
+
+
+def test_best_effort_goes_on_with_an_open_network(pod: PlainPod, gateway: FakeGateway) -> None:
+    gateway.inputs = bundle(run_sh="echo ran > ran")
+    gateway.canary = {"port": 9, "listening": False}
+    pod.start_agent(isolation="BestEffort")
+    pod.start_main()
+    assert pod.finish()[0] == 0
+    assert "ran" in results(gateway)
+
+
+def test_the_deadline_ends_run_sh(pod: PlainPod, gateway: FakeGateway) -> None:
+    run(pod, gateway, "echo began > began; sleep 60", deadline=1)
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("deadline", 143)
+    assert "began" in results(gateway)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_run_sh_that_ignores_sigterm_is_killed_after_the_grace(
+    pod: PlainPod, gateway: FakeGateway, shell: str
+) -> None:
+    run(pod, gateway, "trap '' TERM; while :; do sleep 0.1; done", deadline=1, grace=1, shell=shell)
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("deadline", 137)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_sigterm_ends_run_sh_and_keeps_its_results(
+    pod: PlainPod, gateway: FakeGateway, shell: str
+) -> None:
+    gateway.inputs = bundle(
+        run_sh="trap 'echo saved > saved; exit 7' TERM; : > up; while :; do sleep 0.1; done"
+    )
+    pod.start_agent()
+    pod.start_main(shell=shell, grace=20)
+    wait_until((pod.work / "up").exists, "run.sh runs")
+    assert pod.agent is not None
+    pod.agent.send_signal(signal.SIGTERM)  # the kubelet tells both
+    pod.signal_main(signal.SIGTERM)
+    assert pod.finish()[0] == 0
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("terminated", 7)
+    assert results(gateway)["saved"] == b"saved\n"
+
+
+def test_daemons_that_run_sh_leaves_do_not_hold_up_the_end(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(
+        pod,
+        gateway,
+        "(setsid bash -c 'trap \"\" TERM HUP; while :; do date >> ticks; sleep 0.01; done' &) ; sleep 0.1",
+    )
+    assert gateway.end["exitCode"] == 0
+
+
+def test_a_main_that_dies_without_a_word_leaves_no_exit_code(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.inputs = bundle(run_sh=": > up; sleep 60")
+    pod.start_agent()
+    pod.start_main()
+    wait_until((pod.work / "up").exists, "run.sh runs")
+    pod.signal_main(signal.SIGKILL)
+    assert pod.finish()[0] == 0
+    assert gateway.end["why"] == "lost"
+    assert "exitCode" not in gateway.end
+    assert "up" in results(gateway)
+
+
+def test_a_pod_told_to_end_before_main_came_through_the_gate_ends(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.inputs = bundle(run_sh="exit 0")
+    pod.start_agent()
+    wait_until(lambda: "/canary" in gateway.calls, "the agent waits at the gate")
+    assert pod.agent is not None
+    pod.agent.send_signal(signal.SIGTERM)
+    assert pod.finish()[0] == 0
+    assert gateway.end["why"] == "lost"
+
+
+def test_run_sh_cannot_write_an_exit_record(pod: PlainPod, gateway: FakeGateway) -> None:
+    # The gate is closed to it; what it can reach is the log.
+    run(pod, gateway, "for f in 3 4 5 6 7 8 9; do echo 'exit 0 0' >&$f; done 2>/dev/null; exit 5")
+    assert gateway.end["exitCode"] == 5
+
+
+def test_a_flood_of_log_is_capped_and_both_ends_are_kept(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "echo first; head -c 50000000 /dev/zero | tr '\\0' x; echo; echo last")
+    assert gateway.end["exitCode"] == 0
+    assert gateway.end["logTail"].endswith("x\nlast\n")
+
+
+def test_symlinks_and_fifos_are_left_out_of_the_results(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "ln -s /etc/passwd link; mkfifo pipe; ln -s /etc dir; echo yes > file")
+    assert set(results(gateway)) == {"run.sh", "file"}
+
+
+def test_a_job_that_closes_its_output_does_not_look_ended(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "exec >&- 2>&-; sleep 1; echo late > late")
+    assert results(gateway)["late"] == b"late\n"
+
+
+def test_results_that_are_too_large_are_told_and_not_sent_again(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.failures["/results"] = [413]
+    run(pod, gateway, "exit 0")
+    assert gateway.calls.count("/results") == 1
+    assert "413" in gateway.end["tooLarge"]
+
+
+def test_the_wrapper_refuses_to_be_anything_but_pid_1(pod: PlainPod) -> None:
+    # It signals every process it sees: outside a container that would be everybody's.
+    wrapper = (PACKAGE / "wrapper.sh").read_text()
+    done = subprocess.run(
+        ["sh", "-c", wrapper, "wrapper", "1", "1", "true"], capture_output=True, check=False
+    )
+    assert done.returncode == 125
+    assert b"must be PID 1" in done.stderr
+
+
+def test_the_canary_is_really_dialled(gateway: FakeGateway) -> None:
+    token = Path("/dev/null")
+    with socket.create_server(("127.0.0.1", 0)) as open_port:
+        gateway.canary = {"port": open_port.getsockname()[1], "listening": True}
+        assert not isolated(Gateway(gateway.url, token), patience=0.3)
+    assert isolated(Gateway(gateway.url, token), patience=0.3)

@@ -1,0 +1,90 @@
+"""The whole API over fakes at the wire: real parsing, real HTTP to Kubernetes and to S3."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+
+from orchestrator_api.app import create_app
+from orchestrator_api.attempts import Attempts
+from orchestrator_api.cache import Jobs, Services
+from orchestrator_api.cluster import Cluster
+from orchestrator_api.dependencies import Context
+from orchestrator_api.gateway import Canary, create_gateway
+from orchestrator_api.ids import Ids
+from orchestrator_api.submit import Submissions
+from orchestrator_api.tokens import BadToken, Caller
+from orchestrator_wire.kube import Kube
+from orchestrator_wire.s3 import Store
+from tests.support.builders import service_body
+from tests.support.fake_kube import FakeKube
+from tests.support.fake_s3 import FakeS3
+
+
+class PlainTokens:
+    """Takes `Bearer POD/UID` for the token of that pod; real ones are tested on their own."""
+
+    async def verify(self, authorization: str) -> Caller:
+        pod, _, uid = authorization.removeprefix("Bearer ").partition("/")
+        if not uid:
+            raise BadToken("There is no bearer token.")
+        return Caller(pod, uid, "node-1")
+
+
+@dataclass
+class System:
+    """The API, its gateway, and what is behind them."""
+
+    kube: FakeKube
+    s3: FakeS3
+    rest: httpx2.AsyncClient
+    gateway: httpx2.AsyncClient
+    context: Context
+    canary: Canary
+    tasks: list["asyncio.Task[None]"] = field(default_factory=list)
+
+    async def upload(self, files: Any = None, **fields: Any) -> httpx2.Response:
+        form = {"user_id": "1", "service": "example"} | fields
+        data = {k: v for k, v in form.items() if v is not None}
+        chosen = [("file", ("run.sh", b"echo hi\n"))] if files is None else files
+        return await self.rest.post("/upload", data=data, files=chosen)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return [body for (kind, _), body in self.kube.objects.items() if kind == "orchestratorjobs"]
+
+
+def client(app: Any) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://test")
+
+
+@pytest.fixture
+async def system(
+    cluster: tuple[FakeKube, Kube], store: tuple[FakeS3, Store]
+) -> AsyncIterator[System]:
+    state, kube = cluster
+    s3_state, s3 = store
+    state.put("orchestratorservices", service_body(inputs={"maxBytes": 100_000, "maxFiles": 3}))
+    state.put(
+        "leases", {"metadata": {"name": "orchestrator-operator"}, "spec": {"leaseTransitions": 1}}
+    )
+    jobs, services = Jobs(kube, "jobs"), Services(kube, "jobs")
+    access = Cluster(kube, "system", "jobs")
+    submissions = Submissions(s3, access, Ids(kube, "system"), services)
+    context = Context(s3, access, jobs, services, submissions)
+    canary = Canary(0)
+    tokens: Any = PlainTokens()
+    gateway = create_gateway(tokens, Attempts(access, s3), services, canary, lambda: True)
+    made = System(state, s3_state, client(create_app(context)), client(gateway), context, canary)
+    made.tasks = [asyncio.create_task(w.run()) for w in (jobs.live, services.watched)]
+    while len(state.watchers) < len(made.tasks):
+        await asyncio.sleep(0.005)
+    yield made
+    for task in made.tasks:
+        task.cancel()
+    await asyncio.gather(*made.tasks, return_exceptions=True)
+    await made.rest.aclose()
+    await made.gateway.aclose()

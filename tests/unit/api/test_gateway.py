@@ -1,0 +1,216 @@
+"""What an attempt's pod may do: start once, fetch, store, end once; and what every other may not."""
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from aiohttp import web
+
+from tests.support.builders import KEY, job_body
+from tests.unit.api.conftest import System
+
+ME = {"Authorization": "Bearer job-1-1/uid-me"}
+OTHER = {"Authorization": "Bearer job-1-1/uid-other"}
+RESULTS = KEY.replace("inputs", "results")
+CLAIM = {"epoch": 1, "pool": "cpu"}
+END = {"why": "exit", "exitCode": 0, "oomKills": 0, "logTail": ""}
+
+
+def submit(system: System, **more: Any) -> None:
+    fields: dict[str, Any] = {"phase": "Submitted", "attempt": 1, "claim": CLAIM} | more
+    system.kube.put("orchestratorjobs", job_body(**fields))
+    system.s3.objects[KEY] = b"the inputs"
+
+
+def job(system: System) -> dict[str, Any]:
+    return system.kube.get("orchestratorjobs", "job-1")
+
+
+async def begin(system: System) -> None:
+    submit(system)
+    assert (await system.gateway.post("/start", headers=ME)).status_code == 200
+
+
+async def end(system: System, headers: Any = ME, **report: Any) -> httpx2.Response:
+    return await system.gateway.post("/end", headers=headers, json={**END, **report})
+
+
+async def test_the_first_pod_to_ask_gets_the_inputs(system: System) -> None:
+    submit(system)
+    answer = await system.gateway.post("/start", headers=ME)
+    assert answer.status_code == 200
+    assert answer.json() == {"sizeBytes": 1, "sha256": "0" * 64}
+    assert job(system)["status"]["pod"] == {"name": "job-1-1", "uid": "uid-me", "node": "node-1"}
+    assert job(system)["status"]["phase"] == "Running"
+    assert (await system.gateway.get("/inputs", headers=ME)).content == b"the inputs"
+
+
+async def test_a_second_pod_of_the_same_name_is_refused(system: System) -> None:
+    await begin(system)
+    assert (await system.gateway.post("/start", headers=OTHER)).status_code == 409
+    assert (await system.gateway.get("/inputs", headers=OTHER)).status_code == 409
+    assert (await system.gateway.put("/results", headers=OTHER, content=b"x")).status_code == 409
+    assert (await end(system, OTHER)).status_code == 409
+    assert RESULTS not in system.s3.objects
+
+
+async def test_two_pods_asking_at_once_are_one_start(system: System) -> None:
+    submit(system)
+    answers = await asyncio.gather(
+        *(system.gateway.post("/start", headers=who) for who in (ME, OTHER) * 5)
+    )
+    winners = {a.request.headers["Authorization"] for a in answers if a.status_code == 200}
+    assert len(winners) == 1
+
+
+async def test_asking_again_after_a_lost_answer_is_the_same_start(system: System) -> None:
+    await begin(system)
+    version = job(system)["metadata"]["resourceVersion"]
+    assert (await system.gateway.post("/start", headers=ME)).status_code == 200
+    assert job(system)["metadata"]["resourceVersion"] == version
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ({"phase": "Queued", "claim": None}, 409),
+        ({"phase": "Killed"}, 409),
+        ({"phase": "Completed"}, 409),
+        ({"attempt": 2}, 409),
+        ({"claim": None}, 409),
+        ({"spec": {"terminate": True}}, 409),
+        # A new leader of the operator will take the claim over: worth waiting for.
+        ({"claim": {"epoch": 0, "pool": "cpu"}}, 503),
+    ],
+)
+async def test_only_the_current_attempt_starts(
+    system: System, state: dict[str, Any], status: int
+) -> None:
+    submit(system, **state)
+    assert (await system.gateway.post("/start", headers=ME)).status_code == status
+    assert "pod" not in job(system)["status"]
+
+
+@pytest.mark.parametrize("pod", ["job-9-1", "nonsense", "job-1-0"])
+async def test_pods_without_a_job_are_refused(system: System, pod: str) -> None:
+    headers = {"Authorization": f"Bearer {pod}/uid"}
+    assert (await system.gateway.post("/start", headers=headers)).status_code == 409
+
+
+@pytest.mark.parametrize("path", ["/start", "/end"])
+async def test_nobody_gets_in_without_a_token(system: System, path: str) -> None:
+    assert (await system.gateway.post(path, json=END)).status_code == 401
+
+
+async def test_a_job_made_with_a_script_gets_it_as_a_bundle(system: System) -> None:
+    body = job_body("made-by-hand", phase="Submitted", attempt=1, claim=CLAIM)
+    del body["spec"]["inputs"]
+    body["spec"]["script"] = "echo hi\n"
+    system.kube.put("orchestratorjobs", body)
+    headers = {"Authorization": "Bearer made-by-hand-1/uid"}
+    told = (await system.gateway.post("/start", headers=headers)).json()
+    data = (await system.gateway.get("/inputs", headers=headers)).content
+    assert hashlib.sha256(data).hexdigest() == told["sha256"]
+
+
+async def test_the_end_is_recorded_with_the_results(system: System) -> None:
+    await begin(system)
+    receipt = (await system.gateway.put("/results", headers=ME, content=b"zip")).json()
+    assert (await end(system, results=receipt)).json() == {"phase": "Completed"}
+    status = job(system)["status"]
+    assert status["exitCode"] == 0
+    assert status["results"] | {"updatedAt": ""} == {
+        "key": RESULTS,
+        "sizeBytes": 3,
+        "sha256": hashlib.sha256(b"zip").hexdigest(),
+        "etag": receipt["etag"],
+        "updatedAt": "",
+    }
+    assert {c["type"] for c in status["conditions"]} >= {"Finished", "Succeeded"}
+
+
+async def test_telling_the_end_twice_is_telling_it_once(system: System) -> None:
+    await begin(system)
+    await end(system, exitCode=3)
+    version = job(system)["metadata"]["resourceVersion"]
+    assert (await end(system, exitCode=0)).json() == {"phase": "Failed"}
+    assert job(system)["metadata"]["resourceVersion"] == version
+
+
+async def test_an_end_without_an_exit_record_keeps_phase_and_results(system: System) -> None:
+    await begin(system)
+    receipt = (await system.gateway.put("/results", headers=ME, content=b"zip")).json()
+    report = {"why": "lost", "results": receipt}
+    await system.gateway.post("/end", headers=ME, json=report)
+    assert job(system)["status"]["phase"] == "Running"
+    assert job(system)["status"]["results"]["sizeBytes"] == 3
+
+
+async def test_a_receipt_for_something_else_is_not_believed(system: System) -> None:
+    await begin(system)
+    receipt = (await system.gateway.put("/results", headers=ME, content=b"zip")).json()
+    system.s3.objects[RESULTS] = b"replaced"
+    assert (await end(system, results=receipt)).status_code == 503
+    assert job(system)["status"]["phase"] == "Running"
+
+
+async def test_a_conflict_is_read_again_and_decided_again(system: System) -> None:
+    await begin(system)
+    shaken: list[str] = []
+
+    def stop_meanwhile(method: str, path: str) -> web.Response | None:
+        if method == "PATCH" and not shaken:
+            shaken.append(path)
+            changed = json.loads(json.dumps(job(system)))
+            changed["spec"]["terminate"] = True
+            system.kube.put("orchestratorjobs", changed)
+        return None
+
+    system.kube.before = stop_meanwhile
+    assert (await end(system)).json() == {"phase": "Killed"}
+
+
+async def test_a_snapshot_does_not_touch_the_results(system: System) -> None:
+    await begin(system)
+    assert (await system.gateway.put("/snapshot", headers=ME, content=b"s")).status_code == 200
+    assert system.s3.objects[KEY.replace("inputs", "partial")] == b"s"
+    assert RESULTS not in system.s3.objects
+
+
+async def test_results_over_the_services_limit_are_413_and_leave_nothing(system: System) -> None:
+    limits = system.kube.get("orchestratorservices", "example")
+    limits["spec"]["results"] = {"maxBytes": 10}
+    system.kube.put("orchestratorservices", limits)
+    await begin(system)
+    await asyncio.sleep(0.05)
+    answer = await system.gateway.put("/results", headers=ME, content=bytes(11))
+    assert answer.status_code == 413
+    assert RESULTS not in system.s3.objects
+
+
+async def test_junk_instead_of_a_report_is_422(system: System) -> None:
+    await begin(system)
+    assert (await end(system, why="because")).status_code == 422
+    assert job(system)["status"]["phase"] == "Running"
+
+
+async def test_a_store_that_is_down_is_503(system: System) -> None:
+    await begin(system)
+    system.s3.down = True
+    assert (await system.gateway.get("/inputs", headers=ME)).status_code == 503
+    assert (await system.gateway.put("/results", headers=ME, content=b"x")).status_code == 503
+
+
+async def test_the_canary_says_whether_it_listens(system: System) -> None:
+    assert (await system.gateway.get("/canary")).json()["listening"] is False
+    await system.canary.open()
+    assert (await system.gateway.get("/canary")).json()["listening"] is True
+    await system.canary.close()
+
+
+async def test_probes_need_no_token(system: System) -> None:
+    assert (await system.gateway.get("/livez")).status_code == 200
+    assert (await system.gateway.get("/readyz")).json() == {"ready": True}

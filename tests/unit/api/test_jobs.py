@@ -1,0 +1,220 @@
+"""Polls, downloads and terminations."""
+
+import asyncio
+import io
+import zipfile
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from orchestrator_api.errors import RangeNotSatisfiable
+from orchestrator_api.files import one_range
+from tests.support.builders import KEY, job_body
+from tests.support.fake_s3 import _etag
+from tests.unit.api.conftest import System
+
+RESULTS = "jobs/0123456789abcdef0123456789abcdef/results.zip"
+PARTIAL = "jobs/0123456789abcdef0123456789abcdef/partial.zip"
+DATA = b"PK" + bytes(range(256))
+
+
+def stored(data: bytes = DATA) -> dict[str, Any]:
+    return {
+        "key": RESULTS,
+        "sizeBytes": len(data),
+        "sha256": "0" * 64,
+        "etag": _etag(data).strip('"'),
+        "updatedAt": "2026-01-01T00:00:00Z",
+    }
+
+
+def put(system: System, phase: str, *, spec: Any = None, **status: Any) -> None:
+    system.kube.put("orchestratorjobs", job_body(phase=phase, spec=spec, **status))
+
+
+async def complete(system: System) -> None:
+    system.s3.objects[RESULTS] = DATA
+    put(system, "Completed", results=stored())
+
+
+@pytest.mark.parametrize("phase", ["Queued", "Submitted", "Running"])
+async def test_a_live_job_is_answered_as_json(system: System, phase: str) -> None:
+    put(system, phase)
+    answer = await system.rest.get("/download/1")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == phase
+    assert answer.json()["message"]
+
+
+async def test_a_poll_of_a_live_job_costs_no_request(system: System) -> None:
+    await system.upload()
+    while "job-1" not in system.context.jobs.live.items:
+        await asyncio.sleep(0.005)
+    reads = len(system.kube.reads)
+    for _ in range(20):
+        assert (await system.rest.get("/download/1")).status_code == 200
+    assert len(system.kube.reads) == reads
+
+
+async def test_a_job_made_by_another_replica_a_moment_ago_is_found(system: System) -> None:
+    for task in system.tasks:
+        task.cancel()
+    put(system, "Queued")
+    assert (await system.rest.get("/download/1")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [("Failed", "run.sh ended with exit code 3."), ("Killed", "on request"), ("Invalid", "bad")],
+)
+async def test_a_job_that_came_to_nothing_says_why(
+    system: System, phase: str, message: str
+) -> None:
+    put(system, phase, message=message, results=stored())
+    answer = await system.rest.get("/download/1")
+    assert answer.json() == {"id": 1, "status": phase, "message": message}
+
+
+@pytest.mark.parametrize("path", ["/download/9", "/download_partial/9"])
+async def test_an_unknown_id_is_404(system: System, path: str) -> None:
+    answer = await system.rest.get(path)
+    assert answer.status_code == 404
+    message = "Job 9 not found in the database"
+    assert answer.json() == {"id": 0, "status": "Unknown", "message": message}
+    assert (await system.rest.post("/terminate/9")).status_code == 404
+
+
+@pytest.mark.parametrize("job_id", ["0", "-1", "x", "2147483648", "1.5"])
+async def test_an_id_that_is_none_is_400(system: System, job_id: str) -> None:
+    answer = await system.rest.get(f"/download/{job_id}")
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "Invalid id, should be a positive number"
+
+
+async def test_a_completed_job_is_the_zip(system: System) -> None:
+    await complete(system)
+    answer = await system.rest.get("/download/1")
+    assert answer.content == DATA
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-length"] == str(len(DATA))
+    assert answer.headers["etag"] == _etag(DATA)
+    head = await system.rest.head("/download/1")
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(DATA)))
+
+
+async def test_one_range_of_the_zip(system: System) -> None:
+    await complete(system)
+    answer = await system.rest.get("/download/1", headers={"Range": "bytes=2-5"})
+    assert (answer.status_code, answer.content) == (206, DATA[2:6])
+    assert answer.headers["content-range"] == f"bytes 2-5/{len(DATA)}"
+    outside = await system.rest.get("/download/1", headers={"Range": "bytes=999-"})
+    assert outside.status_code == 416
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("bytes=0-0", (0, 0)), ("bytes=5-", (5, 9)), ("bytes=-3", (7, 9)), ("bytes=-99", (0, 9)),
+        ("bytes=0-99", (0, 9)), ("bytes=0-1,3-4", None), ("bytes=3-1", None), ("items=0-1", None),
+        ("bytes=-", None), ("", None),
+    ],
+)  # fmt: skip
+def test_ranges(header: str, found: Any) -> None:
+    assert one_range(header, 10) == found
+
+
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=-0"])
+def test_ranges_outside(header: str) -> None:
+    with pytest.raises(RangeNotSatisfiable):
+        one_range(header, 10)
+
+
+async def test_results_that_were_replaced_are_refused_before_the_first_byte(system: System) -> None:
+    await complete(system)
+    system.s3.objects[RESULTS] = b"something else"
+    assert (await system.rest.get("/download/1")).status_code == 503
+
+
+async def test_a_store_that_breaks_off_is_never_a_complete_200(system: System) -> None:
+    await complete(system)
+    system.s3.objects[RESULTS] = big = bytes(500_000)
+    put(system, "Completed", results=stored(big))
+    system.s3.cut_after = 1000
+    answer = await system.rest.get("/download/1")
+    # In process, a broken connection shows as fewer bytes than were announced.
+    assert answer.status_code == 500 or len(answer.content) < len(big)
+
+
+async def test_partial_results_are_the_inputs_first_then_the_snapshot_then_the_results(
+    system: System,
+) -> None:
+    system.s3.objects[KEY] = b"inputs"
+    put(system, "Queued")
+    assert (await system.rest.get("/download_partial/1")).content == b"inputs"
+    put(system, "Running")
+    assert (await system.rest.get("/download_partial/1")).content == b"inputs"
+    system.s3.objects[PARTIAL] = b"snapshot"
+    assert (await system.rest.get("/download_partial/1")).content == b"snapshot"
+    await complete(system)
+    await asyncio.sleep(0.05)
+    assert (await system.rest.get("/download_partial/1")).content == DATA
+
+
+async def test_partial_results_of_a_job_that_was_made_with_a_script(system: System) -> None:
+    spec = {"inputs": None, "script": "echo hi\n"}
+    body = job_body(spec=spec)
+    del body["spec"]["inputs"]
+    system.kube.put("orchestratorjobs", body)
+    answer = await system.rest.get("/download_partial/1")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.read("run.sh") == b"echo hi\n"
+
+
+@pytest.mark.parametrize("phase", ["Queued", "Submitted", "Running"])
+async def test_a_live_job_can_be_terminated_and_is_killed_from_then_on(
+    system: System, phase: str
+) -> None:
+    put(system, phase)
+    answer = await system.rest.post("/terminate/1")
+    assert answer.json() == {"id": 1, "status": "Unknown", "message": "job terminated"}
+    assert system.kube.get("orchestratorjobs", "job-1")["spec"]["terminate"] is True
+    poll = await system.rest.get("/download/1")
+    assert poll.json()["status"] == "Killed"
+
+
+async def test_a_job_that_is_over_cannot_be_terminated(system: System) -> None:
+    await complete(system)
+    answer = await system.rest.post("/terminate/1")
+    assert answer.status_code == 409
+    assert "over already" in answer.json()["message"]
+
+
+async def test_kubernetes_down_is_503(system: System) -> None:
+    system.kube.before = lambda *_: web.Response(status=500)
+    for call in (system.rest.get("/download/5"), system.rest.post("/terminate/5"), system.upload()):
+        answer = await call
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+    assert not system.s3.uploads
+
+
+async def test_health_tells_what_is_away(system: System) -> None:
+    assert (await system.rest.get("/health")).json() == {"status": "ok", "database": "ok"}
+    system.s3.down = True
+    answer = await system.rest.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "error")
+    system.s3.down, system.kube.before = False, lambda *_: web.Response(status=500)
+    assert (await system.rest.get("/health")).status_code == 503
+
+
+async def test_ping_documentation_and_description(system: System) -> None:
+    assert (await system.rest.get("/")).json() == {"message": "pong"}
+    assert "/download/{job_id}" in (await system.rest.get("/swagger/")).text
+    paths = (await system.rest.get("/api-docs/openapi.json")).json()["paths"]
+    assert {"/upload", "/download/{job_id}", "/terminate/{job_id}", "/health"} <= set(paths)
+
+
+async def test_an_unknown_path_is_answered_in_the_same_shape(system: System) -> None:
+    answer = await system.rest.get("/nowhere")
+    assert (answer.status_code, answer.json()["status"]) == (404, "Unknown")

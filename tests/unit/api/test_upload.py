@@ -1,0 +1,187 @@
+"""POST /upload: what is accepted, what is refused and how, and that a failure leaves nothing."""
+
+import asyncio
+import io
+import zipfile
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from orchestrator_api.upload import LONGEST_FIELD
+from tests.unit.api.conftest import System
+
+CREATED = {"id": 1, "status": "Queued", "message": "Job successfully uploaded"}
+MARK = "multipart/form-data; boundary=x"
+
+
+def refused(message: str) -> dict[str, Any]:
+    return {"id": 0, "status": "Unknown", "message": message}
+
+
+def nothing_left(system: System) -> bool:
+    return not system.jobs() and not system.s3.objects and not system.s3.uploads
+
+
+async def test_an_upload_becomes_one_bundle_and_one_job(system: System) -> None:
+    files = [("file", ("run.sh", b"echo hi\n")), ("anything", ("a.pdb", b"ATOM"))]
+    answer = await system.upload(files, user_id="-7", unknown="ignored")
+    assert (answer.status_code, answer.json()) == (201, CREATED)
+    spec = system.jobs()[0]["spec"]
+    assert (spec["id"], spec["userID"], spec["service"]) == (1, "-7", "example")
+    assert spec["inputs"]["files"] == [
+        {"name": "run.sh", "sizeBytes": 8},
+        {"name": "a.pdb", "sizeBytes": 4},
+    ]
+    data = system.s3.objects[spec["inputs"]["key"]]
+    assert len(data) == spec["inputs"]["sizeBytes"]
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("a.pdb") == b"ATOM"
+
+
+async def test_numbers_grow_and_keys_cannot_be_guessed(system: System) -> None:
+    answers = [(await system.upload()).json()["id"] for _ in range(5)]
+    assert answers == [1, 2, 3, 4, 5]
+    keys = {job["spec"]["inputs"]["key"] for job in system.jobs()}
+    assert len({len(key) for key in keys}) == 1
+    assert len(keys) == 5
+
+
+async def test_uploads_at_once_get_different_numbers(system: System) -> None:
+    answers = await asyncio.gather(*(system.upload() for _ in range(30)))
+    assert sorted(a.json()["id"] for a in answers) == list(range(1, 31))
+    # Blocks: far less than one extra write an upload.
+    assert sum("configmaps" in w for w in system.kube.writes) <= 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"user_id": None}, "Missing user_id field"),
+        ({"user_id": None, "service": None}, "Missing user_id field"),
+        ({"user_id": "alice"}, "Invalid user_id, should be a number"),
+        ({"user_id": ""}, "Invalid user_id, should be a number"),
+        ({"user_id": "2147483648"}, "Invalid user_id, should be a number"),
+        ({"user_id": "١"}, "Invalid user_id, should be a number"),
+        ({"service": None}, "Missing service field"),
+        ({"service": "nonsense"}, "Invalid service"),
+        ({"service": ""}, "Invalid service"),
+    ],
+)
+async def test_wrong_fields_are_named_in_the_contracts_words(
+    system: System, fields: dict[str, Any], message: str
+) -> None:
+    answer = await system.upload(**fields)
+    assert (answer.status_code, answer.json()) == (400, refused(message))
+    assert nothing_left(system)
+
+
+async def test_no_file_is_refused(system: System) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="user_id"\r\n\r\n1\r\n'
+    body += b'--x\r\nContent-Disposition: form-data; name="service"\r\n\r\nexample\r\n--x--\r\n'
+    answer = await system.rest.post("/upload", content=body, headers={"Content-Type": MARK})
+    assert answer.status_code == 400
+    assert "Missing file" in answer.json()["message"]
+
+
+async def test_fields_may_come_after_files(system: System) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="f"; filename="run.sh"\r\n\r\nhi\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="service"\r\n\r\nexample\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="user_id"\r\n\r\n1\r\n--x--\r\n'
+    )
+    answer = await system.rest.post("/upload", content=body, headers={"Content-Type": MARK})
+    assert answer.json() == CREATED
+
+
+@pytest.mark.parametrize("size", [100_001, 3_000_000])
+async def test_too_large_is_413(system: System, size: int) -> None:
+    answer = await system.upload([("file", ("big", bytes(size)))])
+    assert answer.status_code == 413
+    assert "100000 bytes" in answer.json()["message"]
+    assert nothing_left(system)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("f", ("..", b"x"))],
+        [("f", ("a\u202eb", b"x"))],
+        [("f", ("same", b"x")), ("g", ("dir/same", b"y"))],
+        [("f", (f"{n}", b"x")) for n in range(4)],
+    ],
+    ids=["dots", "right-to-left", "twice", "too many"],
+)
+async def test_hostile_names_and_numbers_of_files(system: System, files: Any) -> None:
+    answer = await system.upload(files)
+    assert answer.status_code == 400
+    assert nothing_left(system)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", MARK),
+        (b"no multipart at all", MARK),
+        (b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nno end', MARK),
+        (b"--x\r\nBroken header\r\n\r\n\r\n--x--\r\n", MARK),
+        (
+            b"--x\r\nContent-Disposition: form-data; name=\"f\"; filename*=UTF-8''a\r\n\r\n.\r\n--x--",
+            MARK,
+        ),
+        (b"{}", "application/json"),
+        (b"x", "multipart/form-data"),
+        (b"x", ""),
+    ],
+    ids=["empty", "junk", "no end", "bad header", "filename*", "json", "no boundary", "no type"],
+)
+async def test_broken_bodies_are_400(system: System, body: bytes, kind: str) -> None:
+    answer = await system.rest.post("/upload", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["id"] == 0
+    assert len(answer.json()["message"]) > 20
+    assert nothing_left(system)
+
+
+async def test_an_endless_field_is_refused(system: System) -> None:
+    answer = await system.upload(user_id="1" * (LONGEST_FIELD + 1))
+    assert answer.status_code == 400
+    assert nothing_left(system)
+
+
+async def test_a_store_that_is_down_is_503_and_leaves_nothing(system: System) -> None:
+    system.s3.down = True
+    answer = await system.upload()
+    assert answer.status_code == 503
+    assert "file store" in answer.json()["message"]
+    assert nothing_left(system)
+
+
+@pytest.mark.parametrize("status", [403, 422])
+async def test_a_job_that_kubernetes_refuses_leaves_no_object(system: System, status: int) -> None:
+    def refuse(method: str, path: str) -> web.Response | None:
+        ours = method == "POST" and path.endswith("orchestratorjobs")
+        return web.json_response({"reason": "Forbidden"}, status=status) if ours else None
+
+    system.kube.before = refuse
+    answer = await system.upload()
+    assert answer.status_code == 503
+    assert nothing_left(system)
+
+
+async def test_a_counter_that_was_put_back_skips_numbers_in_use(system: System) -> None:
+    await system.upload()
+    system.kube.get("configmaps", "orchestrator-ids")["data"]["next"] = "1"
+    answers = [(await system.upload()).json()["id"] for _ in range(3)]
+    assert answers == sorted(set(answers))
+    assert 1 not in answers
+
+
+async def test_a_client_that_goes_away_leaves_nothing(system: System) -> None:
+    async def body() -> Any:
+        yield b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n' + b"x" * 9000
+        raise ConnectionError("gone")
+
+    await system.rest.post("/upload", content=body(), headers={"Content-Type": MARK})
+    assert nothing_left(system)

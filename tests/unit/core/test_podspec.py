@@ -1,0 +1,76 @@
+"""The pod, whole, against a golden file, and what no pod of ours may ever have."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from orchestrator_operator.core.podspec import Surroundings, build
+from orchestrator_operator.settings import wrapper_text
+from tests.support.builders import a_pool, a_service, submitted
+
+GOLDEN = Path(__file__).parents[2] / "data/pod.yaml"
+AROUND = Surroundings(
+    agent_image="agent:1",
+    agent_pull_policy="IfNotPresent",
+    gateway_url="http://10.0.0.1:8081",
+    wrapper="the wrapper, which costs $5",
+)
+TOLERATIONS = [{"key": "jobs", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def kubelet(word: str) -> str:
+    """Return *word* as the kubelet passes it on: $$ is $, and $(NAME) is a variable's value."""
+    return re.sub(r"\$\$|\$\(\w+\)", lambda m: "$" if m[0] == "$$" else "EXPANDED", word)
+
+
+def test_the_pod_is_the_golden_one() -> None:
+    service = a_service(
+        env=[{"name": "MODE", "value": "$(HOME) costs $5"}],
+        graceSeconds=5,
+        uploadSeconds=60,
+        deadlineSeconds=100,
+        runtimeClassName="gvisor",
+    )
+    pod = build(submitted(attempt=2), service, a_pool(tolerations=TOLERATIONS), AROUND)
+    assert pod == yaml.safe_load(GOLDEN.read_text())
+
+
+def test_what_the_user_sees_is_what_was_written() -> None:
+    service = a_service(
+        entrypoint=["echo", "$(HOME)", "$$", "$5"], env=[{"name": "A", "value": "$$(A)"}]
+    )
+    around = Surroundings("agent:1", "Never", "http://10.0.0.1:8081", wrapper_text())
+    main = build(submitted(), service, a_pool(), around)["spec"]["containers"][1]
+    seen = [kubelet(word) for word in main["command"]]
+    assert seen[2] == wrapper_text()
+    assert seen[-4:] == ["echo", "$(HOME)", "$$", "$5"]
+    assert kubelet(main["env"][1]["value"]) == "$$(A)"
+
+
+def test_the_users_container_sees_neither_token_nor_a_writable_job_folder() -> None:
+    agent, main = build(submitted(), a_service(), a_pool(), AROUND)["spec"]["containers"]
+    mounts = {m["name"]: m for m in main["volumeMounts"]}
+    assert set(mounts) == {"work", "job", "tmp"}
+    assert mounts["job"]["readOnly"] is True
+    assert {"work", "job", "token"} == {m["name"] for m in agent["volumeMounts"]}
+
+
+def test_both_containers_run_as_one_numeric_uid_without_privileges() -> None:
+    spec = build(submitted(), a_service(), a_pool(), AROUND)["spec"]
+    assert spec["securityContext"]["runAsUser"] == 65532
+    for container in spec["containers"]:
+        context = container["securityContext"]
+        assert "runAsUser" not in context
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    assert not spec.get("shareProcessNamespace")
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_the_backstop_comes_after_deadline_grace_and_upload() -> None:
+    service = a_service(deadlineSeconds=100, graceSeconds=5, uploadSeconds=60)
+    spec = build(submitted(), service, a_pool(), AROUND)["spec"]
+    assert spec["terminationGracePeriodSeconds"] == 65
+    assert spec["activeDeadlineSeconds"] > 165

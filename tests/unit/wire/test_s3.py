@@ -1,0 +1,71 @@
+"""Objects in and out, against an S3 at the wire."""
+
+import hashlib
+
+import pytest
+
+from orchestrator_wire import errors
+from orchestrator_wire.s3 import PART_BYTES, Store
+from tests.support.fake_s3 import FakeS3
+
+Pair = tuple[FakeS3, Store]
+KEY = "jobs/a/inputs.zip"
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES])
+async def test_what_is_written_is_what_is_read(store: Pair, size: int) -> None:
+    state, s3 = store
+    data = bytes(i % 251 for i in range(size))
+    async with s3.upload(KEY) as upload:
+        for start in range(0, size, 1 << 20):
+            await upload.write(data[start : start + (1 << 20)])
+        stored = await upload.finish()
+    assert state.objects == {KEY: data}
+    assert stored.size_bytes == size
+    assert stored.sha256 == hashlib.sha256(data).hexdigest()
+    assert await s3.stat(KEY) == (size, stored.etag)
+    _, pieces = await s3.read(KEY, etag=stored.etag)
+    assert b"".join([piece async for piece in pieces]) == data
+    assert state.largest_body <= PART_BYTES
+
+
+@pytest.mark.parametrize("size", [10, 2 * PART_BYTES])
+async def test_a_failed_upload_leaves_nothing(store: Pair, size: int) -> None:
+    state, s3 = store
+    with pytest.raises(RuntimeError, match="client went away"):
+        async with s3.upload(KEY) as upload:
+            await upload.write(bytes(size))
+            raise RuntimeError("client went away")
+    assert not state.objects
+    assert not state.uploads
+
+
+async def test_a_store_that_is_down_is_an_error_of_its_own(store: Pair) -> None:
+    state, s3 = store
+    state.down = True
+    for call in (s3.check(), s3.stat(KEY), s3.delete(KEY), s3.read(KEY), s3.keys("jobs/")):
+        with pytest.raises(errors.StoreDown):
+            await call
+
+
+async def test_a_missing_or_replaced_object_is_no_such_object(store: Pair) -> None:
+    state, s3 = store
+    with pytest.raises(errors.NoSuchObject):
+        await s3.stat(KEY)
+    state.objects[KEY] = b"other"
+    with pytest.raises(errors.NoSuchObject):
+        await s3.read(KEY, etag="0" * 32)
+
+
+async def test_an_answer_that_breaks_off_is_an_error_never_a_short_success(store: Pair) -> None:
+    state, s3 = store
+    state.objects[KEY], state.cut_after = b"x" * 100_000, 1000
+    _, pieces = await s3.read(KEY)
+    with pytest.raises(errors.StoreDown):
+        [piece async for piece in pieces]
+
+
+async def test_keys_are_listed_with_their_age(store: Pair) -> None:
+    state, s3 = store
+    state.objects |= {KEY: b"x", "records/1.json": b"y"}
+    assert [key for key, _ in await s3.keys("jobs/")] == [KEY]
