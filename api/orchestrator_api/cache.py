@@ -97,6 +97,10 @@ class Jobs:
         self.learn(job)
         return job
 
+    def forget(self, job: OrchestratorJob) -> None:
+        """Have *job* be asked for anew: what was known of it does not hold any more."""
+        self._ended.pop(job.metadata.name, None)
+
     def learn(self, job: OrchestratorJob) -> None:
         """Take in a job that this replica has just read or written."""
         if job.status.phase in LIVE:

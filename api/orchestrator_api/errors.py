@@ -41,6 +41,18 @@ class JobNotFound(ApiError):  # noqa: N818
         super().__init__(f"Job {job_id} not found in the database")
 
 
+class ResultsMissing(ApiError):  # noqa: N818
+    """The results are not in the store, or are not those that were recorded."""
+
+    status = 410
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(
+            f"The results of job {job_id} are not there any more, or are not those it left. "
+            "Submit the job again."
+        )
+
+
 class AlreadyOver(ApiError):  # noqa: N818
     """The job has ended, so it cannot be changed."""
 

@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 NAME_TRIES = 20
 
 
+class PerhapsCreated(errors.Temporary):
+    """The answer to the creation was lost: the job may be there without our hearing of it."""
+
+
 class Submissions:
     """Turns uploads into jobs."""
 
@@ -46,10 +50,9 @@ class Submissions:
         spec = {"service": service.metadata.name, "userID": str(user), "inputs": inputs.to_dict()}
         try:
             return await self._create(spec)
-        except errors.Temporary:
-            # It may have been created without our hearing of it: the sweep knows, we do not.
-            raise
-        except BaseException:
+        except PerhapsCreated:
+            raise  # the bundle stays: the job may need it, and if not, the sweep will know
+        except errors.ClusterError:
             await self._discard(key)
             raise
 
@@ -61,6 +64,10 @@ class Submissions:
             except errors.AlreadyExists:
                 # The counter was lost or put back; the numbers in use are skipped one by one.
                 log.warning("Job number %d is in use already; taking the next.", number)
+            except errors.Unreachable:
+                raise
+            except errors.Temporary as error:
+                raise PerhapsCreated(str(error)) from error
         raise errors.Temporary("Could not find a free job number.")
 
     async def _discard(self, key: str) -> None:

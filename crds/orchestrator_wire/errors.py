@@ -4,7 +4,8 @@ ClusterError
 ├── Conflict    the object changed since it was read: read again and decide again
 ├── AlreadyExists  an object of this name is there: look whether it is ours
 ├── NotFound    the object is gone
-├── Temporary   the cluster cannot serve now: try again after a pause
+├── Temporary   the cluster cannot serve now, or its answer was lost: try again after a pause
+│   └── Unreachable  the request was not even sent: it changed nothing
 └── Permanent   the cluster refuses this request: trying the same again is no use
 
 StoreError
@@ -31,6 +32,10 @@ class NotFound(ClusterError):  # noqa: N818
 
 class Temporary(ClusterError):  # noqa: N818
     """The cluster cannot serve the request now; try again after a pause."""
+
+
+class Unreachable(Temporary):
+    """The request did not reach the cluster, so it changed nothing; try again after a pause."""
 
 
 class Permanent(ClusterError):  # noqa: N818

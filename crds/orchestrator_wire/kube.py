@@ -61,6 +61,8 @@ class Kube:
         try:
             response = await self._send(method, path, body, REQUEST_SECONDS, query)
             data = await response.read()
+        except aiohttp.ClientConnectorError as error:
+            raise errors.Unreachable(f"{method} {path}: {error!r}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.Temporary(f"{method} {path}: {error!r}") from error
         answer = _decode(data)

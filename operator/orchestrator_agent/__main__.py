@@ -62,7 +62,7 @@ class Agent:
             return "inputs", str(error)
         finally:
             bundle.unlink(missing_ok=True)
-        if not isolated(self.gateway):
+        if not persist(lambda: isolated(self.gateway), STAGE_SECONDS, say):
             if self.settings.isolation_required:
                 return "network", "the pod could still reach a port that its policy forbids"
             say("the network is not cut off; the service accepts that (BestEffort)")

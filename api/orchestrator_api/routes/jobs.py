@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from orchestrator_api.bundle import of_script
 from orchestrator_api.dependencies import Context, Given
-from orchestrator_api.errors import AlreadyOver, JobNotFound
+from orchestrator_api.errors import AlreadyOver, JobNotFound, ResultsMissing
 from orchestrator_api.files import ZIP, zip_response
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary
@@ -75,14 +75,19 @@ async def download(
     results = job.status.results
     if phase_for_rest(job) is not Phase.COMPLETED or results is None:
         return JSONResponse(answer(job).model_dump())
-    return await zip_response(
-        given.store,
-        results.key,
-        f"{job_id}.zip",
-        etag=results.etag,
-        asked_range=asked_range,
-        head=request.method == "HEAD",
-    )
+    try:
+        return await zip_response(
+            given.store,
+            results.key,
+            f"{job_id}.zip",
+            etag=results.etag,
+            asked_range=asked_range,
+            head=request.method == "HEAD",
+        )
+    except errors.NoSuchObject as error:
+        given.jobs.forget(job)
+        await _find(given, job_id)  # 404 when the job was deleted, and its results with it
+        raise ResultsMissing(job_id) from error
 
 
 @router.head("/download_partial/{job_id}", response_model=None, include_in_schema=False)

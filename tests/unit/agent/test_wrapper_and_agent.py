@@ -104,7 +104,7 @@ def test_a_refused_agent_opens_no_gate(pod: PlainPod, gateway: FakeGateway) -> N
 
 
 def test_a_gateway_that_is_away_is_waited_for(pod: PlainPod, gateway: FakeGateway) -> None:
-    for path in ("/start", "/inputs", "/results", "/end"):
+    for path in ("/start", "/inputs", "/canary", "/results", "/end"):
         gateway.failures[path] = [503, 503]
     run(pod, gateway, "exit 0")
     assert gateway.end["exitCode"] == 0

@@ -133,7 +133,17 @@ def test_ranges_outside(header: str) -> None:
 async def test_results_that_were_replaced_are_refused_before_the_first_byte(system: System) -> None:
     await complete(system)
     system.s3.objects[RESULTS] = b"something else"
-    assert (await system.rest.get("/download/1")).status_code == 503
+    answer = await system.rest.get("/download/1")
+    assert answer.status_code == 410
+    assert "are not those it left" in answer.json()["message"]
+
+
+async def test_results_that_went_with_their_job_are_404(system: System) -> None:
+    await complete(system)
+    assert (await system.rest.get("/download/1")).status_code == 200
+    del system.s3.objects[RESULTS]
+    system.kube.remove("orchestratorjobs", "job-1")
+    assert (await system.rest.get("/download/1")).status_code == 404
 
 
 async def test_a_store_that_breaks_off_is_never_a_complete_200(system: System) -> None:

@@ -1,0 +1,202 @@
+"""The cluster that the tests run on, and what they do with it.
+
+One suite for three places: a cluster that exists already (only when told so), kind, or the
+project's own local one, which `hack/test` has brought up.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+
+from local.paths import (
+    AUDIT_LOG,
+    FRONT,
+    JOBS_NAMESPACE,
+    KUBECONFIG,
+    NAMESPACE,
+    RELEASE,
+    ROOT,
+)
+from local.toolchain import BIN
+from orchestrator_crds.meta import API_VERSION
+
+PATIENCE_SECONDS = 60.0
+TERMINAL = {"Completed", "Failed", "Invalid", "Killed"}
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Return what *condition* gives once that is true; fails after *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"still waiting until {what}"
+        time.sleep(0.1)
+    return found
+
+
+@dataclass
+class Place:
+    """A cluster with the system on it."""
+
+    front: str = FRONT
+    kubeconfig: Path = KUBECONFIG
+    local: bool = True
+    made: list[str] = field(default_factory=list)
+
+    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl as administrator in the jobs' namespace; returns its output."""
+        done = subprocess.run(
+            [str(BIN / "kubectl"), f"--kubeconfig={self.kubeconfig}", f"--namespace={JOBS_NAMESPACE}", *words],
+            input=stdin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr}"
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    def get(self, kind: str, name: str, namespace: str = JOBS_NAMESPACE) -> dict[str, Any]:
+        """Return an object, or an empty one when there is none."""
+        text = self.kubectl(
+            "get", kind, name, f"--namespace={namespace}", "--ignore-not-found", "-ojson"
+        )
+        found: dict[str, Any] = json.loads(text or "{}")
+        return found
+
+    def apply(self, kind: str, name: str, spec: dict[str, Any]) -> None:
+        """Create or change one of our resources; `forget` removes it at the test's end."""
+        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+        self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(body))
+        self.made.append(f"{kind.lower()}/{name}")
+
+    def forget(self) -> None:
+        """Remove what the test made, and wait until no job's pod is left."""
+        if self.made:
+            self.kubectl("delete", "--ignore-not-found", "--wait=false", *self.made)
+            self.made.clear()
+
+    def upload(
+        self,
+        script: str,
+        files: dict[str, bytes] | None = None,
+        *,
+        user: int = 1,
+        service: str = "example",
+    ) -> int:
+        """Upload a run.sh, and other files by name; returns the job's number."""
+        parts = [("file", ("run.sh", script.encode()))]
+        parts += [("file", (name, data)) for name, data in (files or {}).items()]
+        answer = httpx2.post(
+            f"{self.front}/upload", data={"user_id": str(user), "service": service}, files=parts, timeout=60
+        )  # fmt: skip
+        assert answer.status_code == 201, answer.text
+        number = int(answer.json()["id"])
+        self.made.append(f"orchestratorjob/job-{number}")
+        return number
+
+    def poll(self, number: int) -> httpx2.Response:
+        """Poll a job, as a portal does."""
+        return httpx2.get(f"{self.front}/download/{number}", timeout=60)
+
+    def status(self, number: int) -> str:
+        """Return what a poll tells: the zip means Completed."""
+        answer = self.poll(number)
+        if answer.headers["content-type"] == "application/zip":
+            return "Completed"
+        return str(answer.json()["status"])
+
+    def wait(self, number: int, *statuses: str, seconds: float = PATIENCE_SECONDS) -> str:
+        """Return the first status seen that is one of *statuses*, or by default the end."""
+        wanted = set(statuses) or TERMINAL
+        seen = ["", ""]
+
+        def reached() -> bool:
+            seen[0] = self.status(number)
+            return seen[0] in wanted
+
+        until(reached, f"job {number} is {' or '.join(sorted(wanted))}", seconds)
+        return seen[0]
+
+    def job(self, number: int) -> dict[str, Any]:
+        """Return a job's resource."""
+        return self.get("orchestratorjob", f"job-{number}")
+
+    def kill(self, part: str) -> None:
+        """Kill a process of the system without warning: api, operator or minio."""
+        if not self.local:
+            self.kubectl(
+                "delete", "pod", f"--namespace={NAMESPACE}", "--grace-period=0", "--force",
+                f"--selector=app.kubernetes.io/component={part}",
+            )  # fmt: skip
+            return
+        os.kill(self.pid(part), signal.SIGKILL)
+
+    def pid(self, part: str) -> int:
+        """Return the process of a part of the system, or of the local cluster, as the host sees it."""
+        mark = {"api": "orchestrator_api", "operator": "orchestrator_operator", "minio": "/minio"}
+        wanted = mark.get(part, part).encode()
+
+        def search() -> int:
+            for entry in Path("/proc").iterdir():
+                if not entry.name.isdigit():
+                    continue
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if any(word == wanted or word.endswith(b"/" + wanted) for word in words[:3]):
+                    return int(entry.name)
+            return 0
+
+        return int(until(search, f"there is a process {part}"))
+
+    def ready(self, part: str) -> bool:
+        """Return whether the deployment of a part is available."""
+        status = self.get("deployment", f"{RELEASE}-{part}", NAMESPACE).get("status", {})
+        return bool(status.get("availableReplicas"))
+
+    @contextmanager
+    def stopped(self, part: str) -> Iterator[None]:
+        """Stop a part while the block runs."""
+        name = f"deployment/{RELEASE}-{part}"
+        self.kubectl("scale", name, f"--namespace={NAMESPACE}", "--replicas=0")
+        selector = f"--selector=app.kubernetes.io/component={part}"
+        self.kubectl(
+            "wait", "pod", f"--namespace={NAMESPACE}", selector, "--for=delete", "--timeout=60s"
+        )
+        try:
+            yield
+        finally:
+            self.kubectl("scale", name, f"--namespace={NAMESPACE}", "--replicas=1")
+            until(lambda: self.ready(part), f"{part} is back")
+
+    def writes(self, job: str) -> list[dict[str, Any]]:
+        """Return the audit log's entries for a job and its pods, by our own two accounts."""
+        found = []
+        for line in AUDIT_LOG.read_text().splitlines():
+            event = json.loads(line)
+            reference, user = event.get("objectRef", {}), event["user"]["username"]
+            ours = user.startswith(f"system:serviceaccount:{NAMESPACE}:")
+            if (
+                ours
+                and reference.get("name", "").startswith(job)
+                and event["responseStatus"]["code"] < 300
+            ):
+                found.append({"verb": event["verb"], "user": user, **reference})
+        return found
+
+    def objects(self) -> set[str]:
+        """Return the folders under jobs/ that the object store has on its volume."""
+        return {p.name for p in (KUBECONFIG.parent / "object-store/orchestrator/jobs").glob("*")}
+
+
+def examples() -> Path:
+    """Return the folder of examples that the tests use as a user would."""
+    return ROOT / "hack/examples"

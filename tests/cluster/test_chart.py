@@ -1,0 +1,114 @@
+"""The chart: renders, refuses what is wrong with a sentence, and gives no more rights than used."""
+
+import json
+import subprocess
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from local.paths import CHART, LOCAL_VALUES
+from local.toolchain import BIN
+
+GOOD = ("objectStore.minio.enabled=true", "objectStore.existingSecret=keys")
+
+
+def render(*values: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [str(BIN / "helm"), "template", "orchestrator", str(CHART), "--namespace=orchestrator",
+         *(f"--set={value}" for value in values)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout if done.returncode == 0 else done.stderr
+
+
+def objects(*values: str) -> list[dict[str, Any]]:
+    code, text = render(*values)
+    assert code == 0, text
+    return [body for body in yaml.safe_load_all(text) if body]
+
+
+def of_kind(kind: str, *values: str) -> list[dict[str, Any]]:
+    return [body for body in objects(*GOOD, *values) if body["kind"] == kind]
+
+
+def test_lint() -> None:
+    done = subprocess.run(
+        [str(BIN / "helm"), "lint", "--strict", str(CHART), *(f"--set={v}" for v in GOOD)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", [CHART / "values.yaml", LOCAL_VALUES], ids=["default", "local"])
+def test_values_keep_to_the_schema(file: Any) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            ["objectStore.minio.enabled=true"],
+            "Set objectStore.existingSecret to the name of a Secret",
+        ),
+        (["objectStore.existingSecret=keys"], "Set objectStore.endpoint to the HOST:PORT"),
+        ([*GOOD, "api.replcias=2"], "replcias"),
+        ([*GOOD, "api.replicas=0"], "replicas"),
+        ([*GOOD, "images.api.digest=latest"], "digest"),
+    ],
+)
+def test_a_mistake_in_the_values_is_refused_with_a_sentence(
+    values: list[str], sentence: str
+) -> None:
+    code, text = render(*values)
+    assert code != 0
+    assert sentence in text
+
+
+def test_crds_come_with_the_chart_and_stay_when_it_goes() -> None:
+    kept = of_kind("CustomResourceDefinition")
+    assert len(kept) == 4
+    assert {c["metadata"]["annotations"]["helm.sh/resource-policy"] for c in kept} == {"keep"}
+    assert not of_kind("CustomResourceDefinition", "crds.install=false")
+    assert not any(
+        "annotations" in c["metadata"]
+        for c in of_kind("CustomResourceDefinition", "crds.keep=false")
+    )
+
+
+def test_every_container_keeps_to_pod_security_restricted() -> None:
+    for deployment in of_kind("Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_rights_are_bound_to_two_namespaces_and_name_no_wildcard() -> None:
+    assert not of_kind("ClusterRole")
+    assert not of_kind("ClusterRoleBinding")
+    for role in of_kind("Role"):
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert "secrets" not in rule["resources"]
+
+
+def test_an_object_store_of_ones_own_brings_no_minio() -> None:
+    values = (
+        "objectStore.endpoint=s3.example.org:443",
+        "objectStore.secure=true",
+        "objectStore.existingSecret=keys",
+    )
+    assert not any("minio" in body["metadata"]["name"] for body in objects(*values))
+
+
+def test_a_digest_wins_over_a_tag() -> None:
+    digest = "sha256:" + "0" * 64
+    texts = [json.dumps(d) for d in of_kind("Deployment", f"images.api.digest={digest}")]
+    assert any(f"orchestrator/api@{digest}" in text for text in texts)
