@@ -1,9 +1,9 @@
-"""Command line of the scripts up, down, images, kubectl and helm."""
+"""Command line of the scripts in hack/: each calls one command of this module."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from local import cluster, demo, helm, images, toolchain
+from local import checks, cluster, demo, helm, images, toolchain
 from local.paths import CACHE, FRONT
 from local.steps import Step, StepFailed, console, run_steps
 
@@ -38,6 +38,23 @@ def show() -> int:
     return demo.run()
 
 
+def check() -> int:
+    """Run what needs no cluster: lint, types, layers, generated files, unit tests."""
+    checks.lint()
+    return checks.close(checks.tests("unit"))
+
+
+def test() -> int:
+    """Run every check there is, on a cluster that it brings up and takes away."""
+    checks.lint()
+    count = checks.tests("unit")
+    run_steps([*BUILD, *START, *INSTALL])
+    count += checks.tests("cluster")
+    # Takes the cluster down, so it comes last.
+    count += checks.tests("lifecycle")
+    return checks.close(count)
+
+
 def down() -> int:
     """Take the cluster away; the cache of built things stays."""
     cluster.stop()
@@ -56,7 +73,9 @@ def main() -> int:
     name, *words = sys.argv[1:] or ["help"]
     commands: dict[str, Callable[[], int]] = {
         "up": up,
+        "check": check,
         "demo": show,
+        "test": test,
         "down": down,
         "build": lambda: run(BUILD),
         "start": lambda: run([*BUILD, *START]),
@@ -68,7 +87,7 @@ def main() -> int:
         return 2
     try:
         return commands[name]()
-    except StepFailed as error:
+    except (StepFailed, checks.CheckFailed) as error:
         console.print(str(error), markup=False)
         return 1
 

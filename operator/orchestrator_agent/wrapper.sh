@@ -7,6 +7,8 @@ deadline=$1 grace=$2
 shift 2
 why=exit code=127 again=
 
+# Called by the traps below.
+# shellcheck disable=SC2329
 # Everything in this container but this shell gets SIGTERM, and SIGKILL when the grace is over.
 stop() {
   again=1
