@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from local import checks, cluster, demo, helm, images, toolchain
+from local import checks, cluster, demo, helm, images, publish, toolchain
 from local.paths import CACHE, FRONT
 from local.steps import Step, StepFailed, console, run_steps
 
@@ -36,6 +36,17 @@ def show() -> int:
     """Bring the system up and run the main job on it."""
     run_steps([*BUILD, *START, *INSTALL])
     return demo.run()
+
+
+def publish_images(words: list[str]) -> int:
+    """Build the images; with `push REGISTRY`, push them and print values for the chart."""
+    steps = list(BUILD)
+    if words:
+        if words[0] != "push" or len(words) != 2:
+            console.print("Usage: hack/images [push REGISTRY]")
+            return 2
+        steps.append(Step("push", lambda note: publish.push(words[1].rstrip("/"), note), "push"))
+    return run(steps)
 
 
 def check() -> int:
@@ -79,6 +90,7 @@ def main() -> int:
         "down": down,
         "build": lambda: run(BUILD),
         "start": lambda: run([*BUILD, *START]),
+        "images": lambda: publish_images(words),
         "kubectl": lambda: helm.command("kubectl", words),
         "helm": lambda: helm.command("helm", words),
     }

