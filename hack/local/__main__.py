@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from local import checks, cluster, demo, helm, images, publish, toolchain
-from local.paths import CACHE, FRONT
+from local import checks, cluster, demo, helm, images, kind, places, publish, toolchain
+from local.paths import CACHE, FRONT, NAMESPACE, RELEASE
 from local.steps import Step, StepFailed, console, run_steps
 
-BUILD = (
+PROGRAMS = (
     Step("Debian packages", toolchain.install_packages, "packages"),
     Step("Go compiler", toolchain.install_go, "go"),
     Step("Kubernetes, containerd, Helm, MinIO from source", toolchain.build_programs, "build"),
+)
+BUILD = (
+    *PROGRAMS,
     Step("base image", images.make_base, "base"),
     Step("images", images.build_images, "images"),
 )
@@ -18,23 +21,42 @@ START = (
     Step("cluster", cluster.start, "cluster"),
     Step("images onto the node", cluster.load_images, "load"),
 )
+ON_KIND = (
+    Step("images", kind.build_images, "images"),
+    Step("kind cluster", kind.start, "cluster"),
+    Step("images onto the node", kind.load_images, "load"),
+)
 INSTALL = (
     Step("helm install", helm.install, "helm"),
     Step("example services, quota and pool", helm.apply_examples, "examples"),
-    Step("front door", helm.wait_for_front, "front"),
 )
+FRONT_DOOR = Step("front door", helm.wait_for_front, "front")
+
+
+def steps_up() -> list[Step]:
+    """Return everything between nothing and a system that answers, for the chosen place."""
+    if places.chosen() is places.Place.EXISTING:
+        return [*PROGRAMS, *INSTALL]
+    if places.chosen() is places.Place.KIND:
+        forward = Step("forward to the API", kind.open_front, "forward")
+        return [*PROGRAMS, *ON_KIND, *INSTALL, forward, FRONT_DOOR]
+    return [*BUILD, *START, *INSTALL, FRONT_DOOR]
 
 
 def up() -> int:
     """Do all that is missing, from packages to a front door that answers."""
-    run_steps([*BUILD, *START, *INSTALL])
-    console.print(f"The system is up at {FRONT}; hack/down takes it away.")
+    run_steps(steps_up())
+    if places.chosen() is places.Place.EXISTING:
+        forward = f"port-forward -n {NAMESPACE} service/{RELEASE}-api 5000"
+        console.print(f"The system is installed; `hack/kubectl {forward}` opens {FRONT}.")
+    else:
+        console.print(f"The system is up at {FRONT}; hack/down takes it away.")
     return 0
 
 
 def show() -> int:
     """Bring the system up and run the main job on it."""
-    run_steps([*BUILD, *START, *INSTALL])
+    run_steps(steps_up())
     return demo.run()
 
 
@@ -59,7 +81,7 @@ def test() -> int:
     """Run every check there is, on a cluster that it brings up and takes away."""
     checks.lint()
     count = checks.tests("unit")
-    run_steps([*BUILD, *START, *INSTALL])
+    run_steps(steps_up())
     count += checks.tests("cluster")
     # Takes the cluster down, so it comes last.
     count += checks.tests("lifecycle")
@@ -68,7 +90,10 @@ def test() -> int:
 
 def down() -> int:
     """Take the cluster away; the cache of built things stays."""
-    cluster.stop()
+    if places.chosen() is places.Place.EXISTING:
+        console.print("That cluster is not ours to take down; `hack/helm uninstall` the release.")
+        return 2
+    (kind.stop if places.chosen() is places.Place.KIND else cluster.stop)()
     console.print(f"Down. Built programs and images stay in {CACHE}.")
     return 0
 

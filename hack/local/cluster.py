@@ -27,6 +27,7 @@ from local.paths import (
     VOLUME,
     VOLUME_UID,
 )
+from local.places import kubeconfig
 from local.steps import Note, StepFailed, tail
 from local.toolchain import BIN
 
@@ -39,7 +40,7 @@ COVERED = ("/run", "/var/lib", "/var/log")
 def kubectl(*words: str, check: bool = True, stdin: str | None = None) -> str:
     """Run kubectl as the cluster's administrator and return what it printed."""
     done = subprocess.run(
-        [str(BIN / "kubectl"), f"--kubeconfig={KUBECONFIG}", *words],
+        [str(BIN / "kubectl"), f"--kubeconfig={kubeconfig()}", *words],
         input=stdin,
         capture_output=True,
         text=True,

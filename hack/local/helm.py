@@ -1,6 +1,7 @@
 """Installing the chart, on whichever cluster was chosen."""
 
 import json
+import os
 import secrets
 import subprocess
 import time
@@ -15,25 +16,25 @@ from local.paths import (
     EXAMPLES,
     FRONT,
     JOBS_NAMESPACE,
-    KUBECONFIG,
-    LOCAL_VALUES,
     NAMESPACE,
     RELEASE,
 )
+from local.places import Place, chosen, kubeconfig, values_file
 from local.steps import Note, StepFailed
 from local.toolchain import BIN
 
 SECRET = "object-store"  # noqa: S105  (its name, not what is in it)
 
 
-def values() -> dict[str, object]:
-    """Return the values that name our images."""
-    return {
-        "images": {
-            name: {"repository": IMAGES[name].reference.rpartition(":")[0], "tag": IMAGES[name].tag}
-            for name in ("api", "operator", "agent", "minio")
-        }
+def _image_values() -> list[str]:
+    """Return the option that names our images, but for a cluster whose values file names them."""
+    if chosen() is Place.EXISTING:
+        return []
+    images = {
+        name: {"repository": IMAGES[name].reference.rpartition(":")[0], "tag": IMAGES[name].tag}
+        for name in ("api", "operator", "agent", "minio")
     }
+    return [f"--set-json=images={json.dumps(images)}"]
 
 
 def _prepare() -> None:
@@ -59,19 +60,20 @@ def _prepare() -> None:
 
 def install(note: Note) -> None:
     """Install or upgrade the release and wait until every deployment is available."""
-    _prepare()
+    if chosen() is not Place.EXISTING:
+        _prepare()
     note.run(
         [
             BIN / "helm",
-            f"--kubeconfig={KUBECONFIG}",
+            f"--kubeconfig={kubeconfig()}",
             "upgrade",
             "--install",
             RELEASE,
             CHART,
             f"--namespace={NAMESPACE}",
             "--create-namespace",
-            f"--values={LOCAL_VALUES}",
-            f"--set-json=images={json.dumps(values()['images'])}",
+            f"--values={values_file()}",
+            *_image_values(),
             "--wait",
             "--timeout=180s",
         ],
@@ -81,7 +83,7 @@ def install(note: Note) -> None:
 
 def apply_examples(note: Note) -> None:
     """Create the example pool, quota and services, and wait until the operator calls them ready."""
-    image = IMAGES["example"].reference
+    image = os.environ.get("ORCHESTRATOR_EXAMPLE_IMAGE") or IMAGES["example"].reference
     note.show("services, quota, pool")
     for file in sorted(EXAMPLES.glob("*.yaml")):
         text = file.read_text().replace("localhost/orchestrator/example:latest", image)
@@ -115,6 +117,6 @@ def wait_for_front(note: Note) -> None:
 def command(program: str, words: list[str]) -> int:
     """Run kubectl or helm with the right kubeconfig; returns its exit code."""
     path: Path = BIN / program
-    if not path.exists() or not KUBECONFIG.exists():
+    if not path.exists() or not kubeconfig().exists():
         raise StepFailed("No local cluster is up; hack/up starts one.")
-    return subprocess.run([path, f"--kubeconfig={KUBECONFIG}", *words], check=False).returncode
+    return subprocess.run([path, f"--kubeconfig={kubeconfig()}", *words], check=False).returncode

@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,8 +126,7 @@ def _build(image: Image, note: Note) -> None:
         options += ["--build-arg", f"BASE={_base_reference(note)}"]
         # Only while building: pip in the build stage asks the index the way the host does.
         options += [f"--volume={CA_BUNDLE}:/host-ca.crt:ro", "--env=PIP_CERT=/host-ca.crt"]
-    with tempfile.TemporaryDirectory() as folder:
-        context = _context(image, Path(folder), note)
+    with context_of(image, note) as context:
         note.run(
             buildah("bud", *options, "--file", DOCKERFILES / f"{image.name}.Dockerfile", context),
             hint="The log has the output of the Dockerfile's commands.",
@@ -136,15 +137,20 @@ def _build(image: Image, note: Note) -> None:
     fresh.rename(image.archive)
 
 
-def _context(image: Image, folder: Path, note: Note) -> Path:
-    if image.name == "pause":
-        source = ROOT / "hack/local/pause.c"
-        note.run(["gcc", "-Os", "-static", "-s", "-o", folder / "pause", source])
-    elif image.binary:
-        shutil.copy2(BIN / image.binary, folder / image.binary)
-    else:
-        return ROOT
-    return folder
+@contextmanager
+def context_of(image: Image, note: Note) -> Iterator[Path]:
+    """Give the folder that *image* is built from, while the block runs."""
+    if not image.binary and image.name != "pause":
+        yield ROOT
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if image.binary:
+            shutil.copy2(BIN / image.binary, folder / image.binary)
+        else:
+            source = ROOT / "hack/local/pause.c"
+            note.run(["gcc", "-Os", "-static", "-s", "-o", folder / "pause", source])
+        yield folder
 
 
 def _base_reference(note: Note) -> str:

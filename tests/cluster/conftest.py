@@ -1,19 +1,21 @@
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from local import places
 from local.cluster import running
+from local.paths import FRONT
 from tests.cluster.place import Place
 
 
 @pytest.fixture(scope="session")
 def chosen() -> Place:
-    """Return the cluster: an existing one only when told so, else the local one."""
-    if os.environ.get("ORCHESTRATOR_TEST_EXISTING") == "1":
-        front = os.environ["ORCHESTRATOR_TEST_FRONT"]
-        return Place(front=front, kubeconfig=Path(os.environ["KUBECONFIG"]), local=False)
+    """Return the cluster that `hack/up` chooses as well."""
+    place = places.chosen()
+    if place is not places.Place.LOCAL:
+        front = os.environ.get("ORCHESTRATOR_TEST_FRONT", FRONT)
+        return Place(front=front, kubeconfig=places.kubeconfig(), local=False)
     if not running():
         pytest.fail("No cluster is up: run hack/up, or hack/test, which does.", pytrace=False)
     return Place()
