@@ -60,10 +60,10 @@ async def zip_response(
     _, pieces = await store.read(
         key, etag=etag or found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
     )
-    return StreamingResponse(_closing(pieces), status_code=status, headers=headers, media_type=ZIP)
+    return StreamingResponse(closing(pieces), status_code=status, headers=headers, media_type=ZIP)
 
 
-async def _closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Pass *pieces* on, and close their source also when the client goes away half-way."""
     try:
         async for piece in pieces:

@@ -17,6 +17,7 @@ from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
 from orchestrator_api.cache import Services
 from orchestrator_api.errors import TooLarge
+from orchestrator_api.files import ZIP, closing
 from orchestrator_api.tokens import BadToken, Caller, Tokens
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.names import PARTIAL, RESULTS, object_key
@@ -90,10 +91,10 @@ async def inputs(caller: Who, attempts: Allowed) -> Response:
     """Get the input bundle."""
     job = await attempts.current(caller)
     if job.spec.inputs is None:
-        return Response(of_script(job.spec.script or ""), media_type="application/zip")
+        return Response(of_script(job.spec.script or ""), media_type=ZIP)
     head, pieces = await attempts.store.read(job.spec.inputs.key)
     headers = {"Content-Length": head.headers["Content-Length"]}
-    return StreamingResponse(pieces, headers=headers, media_type="application/zip")
+    return StreamingResponse(closing(pieces), headers=headers, media_type=ZIP)
 
 
 @router.put("/snapshot")

@@ -40,6 +40,15 @@ def boundary(content_type: str) -> str:
     return str(options["boundary"])
 
 
+def check_length(content_length: str, services: Services) -> None:
+    """Refuse a body that announces more than any service takes, before it is read.
+
+    A client that waits for `100 Continue`, as curl does, then never sends it. Raises TooLarge.
+    """
+    if content_length.isdigit() and int(content_length) > services.largest_upload + OVERHEAD_BYTES:
+        raise _too_large(services.largest_upload)
+
+
 class Form:
     """The fields and files of one upload, while they come in."""
 

@@ -12,7 +12,7 @@ from orchestrator_api.dependencies import Context, Given
 from orchestrator_api.errors import AlreadyOver, JobNotFound, ResultsMissing
 from orchestrator_api.files import ZIP, zip_response
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
-from orchestrator_api.upload import boundary
+from orchestrator_api.upload import boundary, check_length
 from orchestrator_crds import OrchestratorJob, Phase
 from orchestrator_crds.lifecycle import LIVE
 from orchestrator_crds.names import PARTIAL, object_key
@@ -53,6 +53,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 async def upload(request: Request, given: Given) -> JobAnswer:
     """Submit a job: its files, whom it is for, and the service to run it."""
     mark = boundary(request.headers.get("content-type", ""))
+    check_length(request.headers.get("content-length", ""), given.services)
     job = await given.submissions.submit(mark, request.stream())
     message = "Job successfully uploaded"
     return JobAnswer(id=job.spec.id or 0, status=str(Phase.QUEUED), message=message)

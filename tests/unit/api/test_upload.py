@@ -103,6 +103,17 @@ async def test_too_large_is_413(system: System, size: int) -> None:
     assert nothing_left(system)
 
 
+async def test_a_body_that_announces_too_much_is_refused_unread(system: System) -> None:
+    async def body() -> Any:
+        yield b"never read"
+        raise AssertionError("the body was read")
+
+    headers = {"Content-Type": MARK, "Content-Length": str(10**12)}
+    answer = await system.rest.post("/upload", content=body(), headers=headers)
+    assert answer.status_code == 413
+    assert nothing_left(system)
+
+
 @pytest.mark.parametrize(
     "files",
     [
