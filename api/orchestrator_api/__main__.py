@@ -61,13 +61,7 @@ async def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     kube = await Kube.connect()
-    store = Store.connect(
-        settings.s3_endpoint,
-        settings.s3_access_key,
-        settings.s3_secret_key,
-        settings.s3_bucket,
-        secure=settings.s3_secure,
-    )
+    store = Store.connect(settings.store)
     jobs, services = Jobs(kube, settings.jobs_namespace), Services(kube, settings.jobs_namespace)
     cluster = Cluster(kube, settings.namespace, settings.jobs_namespace)
     ids = Ids(kube, settings.namespace)

@@ -29,13 +29,12 @@ class Bundle:
     A context manager: one that was not closed is given up at the block's end.
     """
 
-    def __init__(self, upload: Upload) -> None:
+    def __init__(self, upload: Upload, limit: int) -> None:
+        """Begin a zip whose files have at most *limit* bytes together."""
         self._upload, self._buffer = upload, _Buffer()
-        # Level 0 keeps the bytes as they are; deflate's framing lets a streaming reader find the
-        # end of an entry whose length was not known when it began.
-        self._zip = zipfile.ZipFile(
-            cast("IO[bytes]", self._buffer), "w", zipfile.ZIP_DEFLATED, compresslevel=0
-        )
+        # Some readers stumble over zip64 where it is not needed.
+        self._zip64 = limit > zipfile.ZIP64_LIMIT
+        self._zip = zipfile.ZipFile(cast("IO[bytes]", self._buffer), "w")
         self._entry: IO[bytes] | None = None
         self._size = 0
         self.files: list[InputFile] = []
@@ -52,8 +51,12 @@ class Bundle:
         """Begin the next file."""
         info = zipfile.ZipInfo(name)
         info.compress_type = zipfile.ZIP_DEFLATED
+        # Level 0 keeps the bytes as they are; deflate's framing lets a streaming reader find the
+        # end of an entry whose length was not known when it began. The archive's own level would
+        # not reach entries that are written like this one.
+        info._compresslevel = 0  # type: ignore[attr-defined]
         info.external_attr = 0o100644 << 16
-        self._entry = self._zip.open(info, "w", force_zip64=True)
+        self._entry = self._zip.open(info, "w", force_zip64=self._zip64)
         self.files.append(InputFile(name=name, size_bytes=0))
         self._size = 0
 

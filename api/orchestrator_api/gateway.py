@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import ValidationError
 
 from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
@@ -27,6 +28,7 @@ from orchestrator_wire.s3 import Store, Stored
 
 log = logging.getLogger(__name__)
 router = APIRouter()
+LONGEST_REPORT = 64 * 1024
 
 
 class EndOfAttempt(Report):
@@ -130,11 +132,22 @@ async def _receive(
 
 
 @router.post("/end")
-async def end(caller: Who, attempts: Allowed, report: EndOfAttempt) -> dict[str, Any]:
+async def end(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
     """Tell how the attempt ended."""
+    # Read here and not by the framework, which would read any length of it before the token.
+    report = EndOfAttempt.model_validate_json(await _small(request))
     job = await attempts.end(caller, report, report.results)
     log.info("%s ended: %s %s.", caller.pod, job.status.phase, job.status.reason)
     return {"phase": str(job.status.phase)}
+
+
+async def _small(request: Request) -> bytes:
+    body = bytearray()
+    async for data in request.stream():
+        body += data
+        if len(body) > LONGEST_REPORT:
+            raise TooLarge(f"A report has at most {LONGEST_REPORT} bytes.")
+    return bytes(body)
 
 
 @router.get("/canary")
@@ -176,6 +189,7 @@ def create_gateway(
     statuses: dict[type[Exception], int] = {
         NotYours: 409,
         BadToken: 401,
+        ValidationError: 422,
         TooLarge: 413,
         wire.NoSuchObject: 404,
         wire.StoreDown: 503,

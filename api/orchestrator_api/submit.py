@@ -38,7 +38,7 @@ class Submissions:
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
         async with self._store.upload(key) as upload:
-            with Bundle(upload) as bundle:
+            with Bundle(upload, self._services.largest_upload) as bundle:
                 form = Form(bundle, self._services)
                 await receive(form, mark, body)
                 user, service = form.check()

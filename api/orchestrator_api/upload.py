@@ -25,6 +25,7 @@ from orchestrator_crds.names import BadFileName, file_name
 
 LONGEST_FIELD = 64 * 1024
 MOST_FIELDS = 100
+READ_FIELDS = frozenset({"user_id", "service"})
 # Multipart headers and boundaries come on top of the files themselves.
 OVERHEAD_BYTES = 1 << 20
 # How much of a refused upload is still read, so that its sender gets to read the answer.
@@ -55,6 +56,7 @@ class Form:
     def __init__(self, bundle: Bundle, services: Services) -> None:
         self._bundle, self._services = bundle, services
         self.fields: dict[str, str] = {}
+        self._field_count = 0
         self._names: set[str] = set()
         self._field: bytearray | None = None
         self._segment: MultipartSegment | None = None
@@ -65,6 +67,11 @@ class Form:
         """Return how many bytes of files are allowed, as far as that is known by now."""
         service = self._services.find(self.fields.get("service", ""))
         return service.spec.inputs.max_bytes if service else self._services.largest_upload
+
+    @property
+    def largest(self) -> int:
+        """Return how many bytes of files the most generous service takes."""
+        return self._services.largest_upload
 
     async def take(self, event: MultipartSegment | bytes | bytearray | None) -> None:
         """Take the parser's next event; raises BadRequest, TooLarge or StoreDown."""
@@ -88,6 +95,9 @@ class Form:
         if "filename*" in (segment.header("Content-Disposition") or "").lower():
             raise BadRequest("A part names its file by filename*=, which forms must not do.")
         if not segment.filename:
+            self._field_count += 1
+            if self._field_count > MOST_FIELDS:
+                raise BadRequest(f"More than {MOST_FIELDS} form fields.")
             self._field = bytearray()
             return
         try:
@@ -105,9 +115,10 @@ class Form:
 
     async def _end(self) -> None:
         if self._field is not None and self._segment is not None:
-            # A second field of the same name does not override the first.
-            text = self._field.decode(errors="replace")
-            self.fields.setdefault(self._segment.name or "", text)
+            name = self._segment.name or ""
+            # Others are ignored, and a second field of the same name does not override the first.
+            if name in READ_FIELDS:
+                self.fields.setdefault(name, self._field.decode(errors="replace"))
         elif self._segment is not None:
             await self._bundle.end()
         self._segment = self._field = None
@@ -157,13 +168,18 @@ async def receive(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
 
 
 async def _parse(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
+    size, most = 0, form.largest + OVERHEAD_BYTES
     try:
-        with PushMultipartParser(
-            mark, strict=True, max_segment_count=MAX_FILES + MOST_FIELDS
-        ) as parser:
+        # Not strict: what follows the end is to be ignored (RFC 2046, 5.1.1), and a last line break
+        # often comes in a piece of its own.
+        with PushMultipartParser(mark, max_segment_count=MAX_FILES + MOST_FIELDS + 1) as parser:
             async for data in body:
-                for event in parser.parse(data):
-                    await form.take(event)
+                size += len(data)
+                if size > most:
+                    raise TooLarge(f"The upload is larger than {most} bytes.")
+                if not parser.closed:
+                    for event in parser.parse(data):
+                        await form.take(event)
     except ParserLimitReached as error:
         raise TooLarge(f"The upload has too many or too long parts: {error}.") from error
     except MultipartError as error:

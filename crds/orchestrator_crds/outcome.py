@@ -40,6 +40,7 @@ class Report(Model):
     message: str = ""
     # Why the results could not be kept, if they could not.
     too_large: str = ""
+    results_lost: str = ""
     # The end of what run.sh printed.
     log_tail: str = ""
 
@@ -55,8 +56,10 @@ def from_report(report: Report, *, terminate: bool) -> Outcome | None:
     if code is None:
         return None
     if report.why == "terminated":
-        sentence = _infrastructure("the job's pod was told to stop by the cluster")
-        return Outcome(Phase.FAILED, Reason.POD_DELETED, sentence, code)
+        return None  # told to stop by the kubelet, which alone knows why
+    if report.results_lost:
+        sentence = _infrastructure(f"its results could not be saved ({report.results_lost})")
+        return Outcome(Phase.FAILED, Reason.RESULTS_LOST, sentence, code)
     reason, sentence = _users_own(report, code)
     if reason is Reason.SUCCEEDED:
         return Outcome(Phase.COMPLETED, reason, sentence, code)
@@ -92,10 +95,11 @@ def _with_log(sentence: str, log_tail: str) -> str:
     return f"{sentence} The last lines of its log: {tail}" if tail else sentence
 
 
-def from_pod(pod: dict[str, Any], *, terminate: bool) -> Outcome:
+def from_pod(pod: dict[str, Any], *, terminate: bool, started: bool = True) -> Outcome:
     """Decide from a terminal pod, as the kubelet left it, that no agent has reported on.
 
-    *pod* is the object as the API server gives it; every field of it may be missing.
+    *pod* is the object as the API server gives it; every field of it may be missing. *started*
+    says whether run.sh may have begun.
     """
     status = pod.get("status") or {}
     if terminate:
@@ -107,21 +111,35 @@ def from_pod(pod: dict[str, Any], *, terminate: bool) -> Outcome:
     if status.get("reason") == "Evicted":
         message = f"The job used more disk than its service allows: {status.get('message', '')}"
         return Outcome(Phase.FAILED, Reason.DISK_LIMIT_EXCEEDED, message)
+    if not started:
+        sentence = "its pod ended before run.sh could start"
+        return _start_failure(status) or Outcome(
+            Phase.FAILED, Reason.POD_REJECTED, _infrastructure(sentence)
+        )
     if status.get("reason") == "DeadlineExceeded":
         return Outcome(Phase.FAILED, Reason.DEADLINE_EXCEEDED, _TOO_LONG)
     main = _terminated(status, "main")
     if main.get("reason") == "OOMKilled":
         sentence = "The job used more memory than its service allows and was killed."
         return Outcome(Phase.FAILED, Reason.OOM_KILLED, sentence, OOM_EXIT)
+    if failure := _start_failure(status):
+        return failure
+    if (pod.get("metadata") or {}).get("deletionTimestamp"):
+        return pod_gone(terminate=False)
+    agent = _terminated(status, "agent")
+    detail = f"exit code {agent.get('exitCode', 'unknown')}"
+    sentence = f"the agent beside it ended without a report ({detail})"
+    return Outcome(Phase.FAILED, Reason.AGENT_LOST, _infrastructure(sentence))
+
+
+def _start_failure(status: dict[str, Any]) -> Outcome | None:
+    main = _terminated(status, "main")
     if main.get("reason") in _START_ERRORS:
         return _could_not_start(main)
     if status.get("reason"):
         sentence = f"its pod was refused ({status['reason']}: {status.get('message', '')})"
         return Outcome(Phase.FAILED, Reason.POD_REJECTED, _infrastructure(sentence))
-    agent = _terminated(status, "agent")
-    detail = f"exit code {agent.get('exitCode', 'unknown')}"
-    sentence = f"the agent beside it ended without a report ({detail})"
-    return Outcome(Phase.FAILED, Reason.AGENT_LOST, _infrastructure(sentence))
+    return None
 
 
 def pod_gone(*, terminate: bool) -> Outcome:

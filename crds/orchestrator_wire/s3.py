@@ -39,6 +39,18 @@ class Stored:
     etag: str
 
 
+@dataclass(frozen=True)
+class Location:
+    """Where a bucket is and how to get in: HOST:PORT of the server, region, keys, TLS or not."""
+
+    endpoint: str
+    region: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    secure: bool
+
+
 class Store:
     """One bucket of an S3 server."""
 
@@ -52,16 +64,19 @@ class Store:
         )
 
     @classmethod
-    def connect(
-        cls, endpoint: str, access: str, secret: str, bucket: str, *, secure: bool
-    ) -> "Store":
-        """Return the store at HOST:PORT. Nothing is sent yet."""
+    def connect(cls, where: "Location") -> "Store":
+        """Return the store. Nothing is sent yet."""
         pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=3.0, read=10.0), retries=False)
         # A region given is a region that need not be asked for.
         signer = Minio(
-            endpoint, access, secret, secure=secure, region="us-east-1", http_client=pool
+            where.endpoint,
+            where.access_key,
+            where.secret_key,
+            secure=where.secure,
+            region=where.region,
+            http_client=pool,
         )
-        return cls(signer, bucket)
+        return cls(signer, where.bucket)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -5,17 +5,22 @@ from collections.abc import Callable, Sequence
 
 from local import checks, cluster, demo, helm, images, kind, places, publish, toolchain
 from local.paths import CACHE, FRONT, NAMESPACE, RELEASE
-from local.steps import Step, StepFailed, console, run_steps
+from local.steps import Step, StepFailed, console, run_steps, together
 
-PROGRAMS = (
+TOOLS = (
     Step("Debian packages", toolchain.install_packages, "packages"),
     Step("Go compiler", toolchain.install_go, "go"),
-    Step("Kubernetes, containerd, Helm, MinIO from source", toolchain.build_programs, "build"),
 )
+COMPILE = Step("Kubernetes, containerd, Helm, MinIO from source", toolchain.build_programs, "build")
+PROGRAMS = (*TOOLS, COMPILE)
 BUILD = (
-    *PROGRAMS,
-    Step("base image", images.make_base, "base"),
-    Step("images", images.build_images, "images"),
+    *TOOLS,
+    Step(
+        "programs from source, and images",
+        together(COMPILE, Step("images", images.build_early, "images")),
+        "build-all",
+    ),
+    Step("the rest of the images", images.build_images, "images-rest"),
 )
 START = (
     Step("cluster", cluster.start, "cluster"),

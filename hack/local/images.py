@@ -20,6 +20,7 @@ from local.toolchain import BIN
 REGISTRY = "localhost/orchestrator"
 DOCKERFILES = ROOT / "hack/dockerfiles"
 ARCHIVES = CACHE / "images"
+KEPT_ARCHIVES = 2
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # The base of all images where no registry can be reached: Debian's Python, and little else.
@@ -107,12 +108,23 @@ def _base_tar() -> Path:
     return ARCHIVES / f"base-{digest([repr(_BASE_RECIPE)])}.tar"
 
 
+def build_early(note: Note) -> None:
+    """Build the base and what needs no program of ours, while those are still being compiled."""
+    make_base(note)
+    _build_missing([image for image in IMAGES.values() if not image.binary], note)
+
+
 def build_images(note: Note) -> None:
     """Build every image whose archive the cache does not have."""
-    missing = [image for image in IMAGES.values() if not image.archive.exists()]
+    _build_missing(list(IMAGES.values()), note)
+
+
+def _build_missing(images: list[Image], note: Note) -> None:
+    missing = [image for image in images if not image.archive.exists()]
     for number, image in enumerate(missing, 1):
         note.show(f"{image.name}, {number} of {len(missing)}")
         _build(image, note)
+        _forget_old(image)
 
 
 def buildah(*words: str | Path) -> list[str | Path]:
@@ -135,6 +147,13 @@ def _build(image: Image, note: Note) -> None:
     fresh.unlink(missing_ok=True)
     note.run(buildah("push", image.reference, f"oci-archive:{fresh}:{image.reference}"))
     fresh.rename(image.archive)
+
+
+def _forget_old(image: Image) -> None:
+    """Remove all but the newest archives of *image*: every edit makes one."""
+    archives = ARCHIVES.glob(f"{image.name}-*.tar")
+    for old in sorted(archives, key=lambda path: path.stat().st_mtime)[:-KEPT_ARCHIVES]:
+        old.unlink()
 
 
 @contextmanager

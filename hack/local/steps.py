@@ -1,10 +1,12 @@
 """Numbered steps with a progress display: which of how many, how long, where the log is."""
 
+import functools
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,32 @@ class Note:
             name = Path(words[0]).name
             sentence = f"{name} ended with exit code {done.returncode}. {hint}"
             raise StepFailed(f"{sentence}\n{tail(self.log)}")
+
+
+def together(*steps: Step) -> Callable[[Note], None]:
+    """Return what runs *steps* at the same time, each with its own log; the first failure counts.
+
+    For steps of which one computes while another waits for the network.
+    """
+
+    def run(note: Note) -> None:
+        said = {step.name: "" for step in steps}
+
+        def show(name: str, word: str) -> None:
+            said[name] = word
+            note.show(" · ".join(f"{n}: {w}" for n, w in said.items() if w))
+
+        def one(step: Step) -> None:
+            log = LOGS / f"{step.log}.log"
+            log.write_text("")
+            step.run(Note(log, functools.partial(show, step.name)))
+            said[step.name] = ""
+
+        with ThreadPoolExecutor(len(steps)) as pool:
+            for future in [pool.submit(one, step) for step in steps]:
+                future.result()
+
+    return run
 
 
 def tail(log: Path, lines: int = 15) -> str:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from orchestrator_agent import gate as gates
-from orchestrator_agent.gateway import Gateway, Refused, Sink, TooLarge, Unavailable, persist
+from orchestrator_agent.gateway import Gateway, Gone, Refused, Sink, TooLarge, Unavailable, persist
 from orchestrator_agent.isolation import isolated
 from orchestrator_agent.packing import pack
 from orchestrator_agent.settings import Settings
@@ -44,7 +44,7 @@ class Agent:
         except Refused as error:
             say(f"this pod is not wanted any more: {error}")
             return 0
-        except Unavailable as error:
+        except (Gone, Unavailable) as error:
             say(f"giving up: {error}")
             return 1
         return 0
@@ -58,7 +58,7 @@ class Agent:
         try:
             persist(lambda: fetch(self.gateway, str(start["sha256"]), bundle), STAGE_SECONDS, say)
             unpack(bundle, self.settings.work)
-        except BadInputs as error:
+        except (BadInputs, Gone) as error:
             return "inputs", str(error)
         finally:
             bundle.unlink(missing_ok=True)
@@ -71,7 +71,8 @@ class Agent:
     def _supervise(self) -> None:
         """Open the gate, wait for the end, save the results and tell."""
         gate = gates.Gate(self.settings.job, self.log)
-        snapshots = Snapshots(self.gateway, self.settings.work, say)
+        settings = self.settings
+        snapshots = Snapshots(self.gateway, settings.work, settings.result_bytes, say)
         snapshots.start()
         waited = 0.0
         while not gate.wait(0.5):
@@ -82,24 +83,34 @@ class Agent:
         snapshots.stop()
         record = gate.record()
         gate.close()
-        report: dict[str, Any] = {"why": record.why if record else "lost"}
+        report: dict[str, Any] = {"why": self._why(record)}
         if record:
             report |= {"exitCode": record.code, "oomKills": record.oom_kills}
-        try:
-            report["results"] = self._save_results()
-        except TooLarge as error:
-            report["tooLarge"] = str(error)
+        report |= self._save_results()
         report["logTail"] = self.log.last(LOG_TAIL_BYTES)
         self._end(report)
 
+    def _why(self, record: gates.ExitRecord | None) -> str:
+        if record is None:
+            return "lost"
+        if record.why == "terminated" and not self.told_to_end:
+            return "exit"  # it was the job itself that signalled its container's first process
+        return record.why
+
     def _save_results(self) -> dict[str, Any]:
+        """Save the results; returns their receipt, or why they could not be kept."""
+
         def write(sink: Sink) -> None:
-            for path in pack(self.settings.work, sink):
+            for path in pack(self.settings.work, sink, self.settings.result_bytes):
                 say(f"left out of the results, neither file nor folder: {path}")
 
-        return persist(
-            lambda: self.gateway.put("/results", write), self.settings.upload_seconds, say
-        )
+        seconds = self.settings.upload_seconds
+        try:
+            return {"results": persist(lambda: self.gateway.put("/results", write), seconds, say)}
+        except TooLarge as error:
+            return {"tooLarge": str(error)}
+        except Unavailable as error:
+            return {"resultsLost": str(error)}
 
     def _end(self, report: dict[str, Any]) -> None:
         persist(lambda: self.gateway.post("/end", report), self.settings.upload_seconds, say)

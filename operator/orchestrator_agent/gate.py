@@ -94,10 +94,9 @@ class Gate:
             if descriptor == self._log_end:
                 self._drain()
             elif event & select.POLLIN:
-                # More than a record's worth is noise: the wrapper alone holds this end.
-                self._said += os.read(self._gate_end, LONGEST_RECORD)[
-                    : LONGEST_RECORD - len(self._said)
-                ]
+                # The job may write here too; the wrapper has the last word.
+                self._said += os.read(self._gate_end, LONGEST_RECORD)
+                del self._said[:-LONGEST_RECORD]
             elif event & select.POLLHUP:
                 self._drain()
                 return True

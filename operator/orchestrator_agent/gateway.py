@@ -19,6 +19,10 @@ class Refused(Exception):  # noqa: N818
     """The gateway will not serve this pod, now or later: another attempt is the current one."""
 
 
+class Gone(Exception):  # noqa: N818
+    """What was asked for is not there, though this pod may ask for it."""
+
+
 class TooLarge(Exception):  # noqa: N818
     """The results are larger than the service allows; sending them again is no use."""
 
@@ -151,6 +155,8 @@ class Gateway:
         # 401: a token can be refused by a gateway that has not seen the cluster's new keys yet.
         if response.status in {401, 408, 429} or response.status >= 500:
             raise Unavailable(sentence)
+        if response.status == 404:
+            raise Gone(sentence)
         if response.status == 413:
             raise TooLarge(sentence)
         raise Refused(sentence)

@@ -1,21 +1,41 @@
-"""Results out: the working directory as a zip, written to anything, nothing followed."""
+"""Results out: the working directory as a zip, written to anything, nothing followed.
 
+The tree was made by a stranger's code, and while that still runs it changes under our hands:
+every folder and file is opened by its own name in its parent's descriptor, never through a link,
+never waiting for the other end of a FIFO, and looked at again once open.
+"""
+
+import contextlib
 import hashlib
 import os
 import stat
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
-from orchestrator_agent.gateway import CHUNK, Sink
+from orchestrator_agent.gateway import CHUNK, Sink, TooLarge
 
 # Fast, and a third to a half of most text; the agent has little CPU of its own.
 LEVEL = 1
 # The zip format's own limits.
 _EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# The index of a zip is kept in memory until its end.
+MOST_ENTRIES = 200_000
+DEEPEST = 200
+_SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing below the working directory: its path, and how to open it."""
+
+    path: str
+    directory: int
+    name: str
+    info: os.stat_result
 
 
 class _Output:
@@ -31,40 +51,116 @@ class _Output:
         """Nothing is kept back here."""
 
 
-def pack(folder: Path, sink: Sink) -> list[str]:
-    """Write *folder* as a zip to *sink*; returns the paths that are neither file nor folder.
+@dataclass
+class _Packer:
+    archive: zipfile.ZipFile
+    limit: int
+    size: int = 0
+    count: int = 0
+    skipped: list[str] = field(default_factory=list)
 
-    Symlinks, sockets and devices are left out: following one would read what is not the job's.
+    def add(self, item: Item) -> None:
+        self.count += 1
+        if self.count > MOST_ENTRIES:
+            raise TooLarge(f"The job left more than {MOST_ENTRIES} files.")
+        if stat.S_ISDIR(item.info.st_mode):
+            self.archive.writestr(_entry(item.path + "/", item.info), b"")
+        elif not (stat.S_ISREG(item.info.st_mode) and self._file(item)):
+            self.skipped.append(item.path)
+
+    def _file(self, item: Item) -> bool:
+        """Add one file; returns whether it was one. A live job may have swapped it meanwhile."""
+        try:
+            descriptor = _open(item.name, item.directory, stat.S_IRUSR)
+        except OSError:
+            return False
+        with os.fdopen(descriptor, "rb") as source:
+            info = os.fstat(descriptor)
+            if not stat.S_ISREG(info.st_mode):
+                return False
+            self.size += info.st_size
+            if self.size > self.limit:
+                raise TooLarge(f"The job left more than {self.limit} bytes.")
+            entry = _entry(item.path, info)
+            entry.file_size = info.st_size
+            # To the size it had when opened: a file that grows while it is read must end.
+            left = info.st_size
+            with self.archive.open(entry, "w") as target:
+                while left and (piece := source.read(min(CHUNK, left))):
+                    target.write(piece)
+                    left -= len(piece)
+        return True
+
+
+def pack(folder: Path, sink: Sink, limit: int) -> list[str]:
+    """Write *folder* as a zip to *sink*; returns the paths that were left out.
+
+    Those are what is neither file nor folder (symlinks, sockets, devices: following one would read
+    what is not the job's), and what cannot be opened. Raises TooLarge for more than *limit* bytes.
     """
-    skipped: list[str] = []
-    output = cast("IO[bytes]", _Output(sink))
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
-        for path, directory, name, info in _walk(folder):
-            if stat.S_ISDIR(info.st_mode):
-                archive.writestr(_entry(path + "/", info), b"")
-            elif not (stat.S_ISREG(info.st_mode) and _add(archive, path, directory, name)):
-                skipped.append(path)
-    return skipped
+    with zipfile.ZipFile(cast("IO[bytes]", _Output(sink)), "w") as archive:
+        packer = _Packer(archive, limit)
+        for item in walk(folder, packer.skipped):
+            packer.add(item)
+    return packer.skipped
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, int, str, os.stat_result]]:
-    """Yield (path in the zip, descriptor of its folder, name, lstat) of everything below."""
-    for root, folders, files, directory in os.fwalk(folder, follow_symlinks=False):
-        folders.sort()
-        prefix = "" if root == str(folder) else os.path.relpath(root, folder) + "/"
-        for name in sorted([*files, *folders]):
-            try:
-                info = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError:
-                continue  # it went away between listing and looking, as files of a live job do
-            # Folders that hold something are there by what they hold.
-            if not stat.S_ISDIR(info.st_mode) or _is_empty(name, directory):
-                yield prefix + name, directory, name, info
+def walk(folder: Path, skipped: list[str]) -> Iterator[Item]:
+    """Yield every file, every empty folder, and every other thing below *folder*.
+
+    Folders that cannot be opened, or lie too deep, are added to *skipped*.
+    """
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        try:
+            directory = _descend(folder, path)
+        except OSError:
+            skipped.append(path)
+            continue
+        try:
+            for name in sorted(os.listdir(directory)):  # noqa: PTH208  (a descriptor, no path)
+                inner = f"{path}/{name}" if path else name
+                try:
+                    info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                except OSError:
+                    continue  # it went away between listing and looking
+                if not stat.S_ISDIR(info.st_mode) or _is_empty(name, directory):
+                    yield Item(inner, directory, name, info)
+                elif inner.count("/") >= DEEPEST:
+                    skipped.append(inner)
+                else:
+                    waiting.append(inner)
+        finally:
+            os.close(directory)
+
+
+def _descend(folder: Path, path: str) -> int:
+    """Open the folder at *path* below *folder*, name by name, so that no link is followed."""
+    directory = os.open(folder, os.O_DIRECTORY | _SAFE)
+    for name in filter(None, path.split("/")):
+        outer, directory = directory, -1
+        try:
+            directory = _open(name, outer, stat.S_IRUSR | stat.S_IXUSR, os.O_DIRECTORY)
+        finally:
+            os.close(outer)
+    return directory
+
+
+def _open(name: str, directory: int, needed: int, flags: int = 0) -> int:
+    """Open *name*, after giving its owner, who is also us, the rights that the job took away."""
+    info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    wanted = stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)
+    if wanted and info.st_mode & needed != needed:
+        # There is no chmod that follows no link; a file that is a link by now is refused below.
+        with contextlib.suppress(OSError):
+            os.chmod(name, stat.S_IMODE(info.st_mode) | needed, dir_fd=directory)
+    return os.open(name, _SAFE | flags, dir_fd=directory)
 
 
 def _is_empty(name: str, directory: int) -> bool:
     try:
-        descriptor = os.open(name, os.O_DIRECTORY | _OPEN, dir_fd=directory)
+        descriptor = _open(name, directory, stat.S_IRUSR | stat.S_IXUSR, os.O_DIRECTORY)
     except OSError:
         return False
     try:
@@ -74,47 +170,27 @@ def _is_empty(name: str, directory: int) -> bool:
         os.close(descriptor)
 
 
-def _add(archive: zipfile.ZipFile, path: str, directory: int, name: str) -> bool:
-    """Add one file; returns whether it was one. A live job may have swapped it meanwhile."""
-    try:
-        descriptor = os.open(name, _OPEN, dir_fd=directory)
-    except OSError:
-        return False
-    with os.fdopen(descriptor, "rb") as source:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            return False
-        # To the size it had when opened: a file that grows while it is read must end.
-        left = info.st_size
-        with archive.open(_entry(path, info), "w", force_zip64=True) as target:
-            while left and (piece := source.read(min(CHUNK, left))):
-                target.write(piece)
-                left -= len(piece)
-    return True
-
-
 def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
     moment = time.gmtime(info.st_mtime)[:6]
-    # The zip format begins in 1980 and ends in 2107.
-    entry = zipfile.ZipInfo(
-        _readable(path), min(max(moment, (1980, 1, 1, 0, 0, 0)), (2107, 12, 31, 23, 59, 58))
-    )
+    entry = zipfile.ZipInfo(_readable(path), min(max(moment, _EARLIEST), _LATEST))
     entry.compress_type = zipfile.ZIP_DEFLATED
+    # The archive's own level does not reach entries that are written like this one.
+    entry._compresslevel = LEVEL  # type: ignore[attr-defined]
     entry.external_attr = (info.st_mode & 0xFFFF) << 16 | (0x10 if path.endswith("/") else 0)
     return entry
 
 
 def _readable(path: str) -> str:
     """Return *path* with bytes that are no UTF-8 written as %XX, since a zip holds text."""
-    return (
-        path.encode(errors="surrogateescape").decode(errors="backslashreplace").replace("\\x", "%")
-    )
+    raw = path.encode(errors="surrogateescape")
+    return raw.decode(errors="backslashreplace").replace("\\x", "%")
 
 
 def signature(folder: Path) -> str:
     """Return a digest that changes when a name, size or time below *folder* does."""
     total = hashlib.sha256()
-    for path, _, _, info in _walk(folder):
-        line = f"{path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_mode}\n"
+    for item in walk(folder, []):
+        info = item.info
+        line = f"{item.path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_mode}\n"
         total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()

@@ -15,6 +15,7 @@ class Settings:
     token: Path
     upload_seconds: float
     isolation_required: bool
+    result_bytes: int
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -27,4 +28,5 @@ class Settings:
             token=Path(env.get("TOKEN", "/token/token")),
             upload_seconds=float(env["UPLOAD_SECONDS"]),
             isolation_required=env["NETWORK_ISOLATION"] == "Required",
+            result_bytes=int(env["RESULT_BYTES"]),
         )

@@ -11,14 +11,17 @@ from orchestrator_agent.packing import pack, signature
 SHORTEST_PAUSE_SECONDS = 5.0
 # A snapshot costs at most a tenth of the time.
 PAUSE_PER_DURATION = 10.0
+JOIN_SECONDS = 60.0
 
 
 class Snapshots(threading.Thread):
     """Saves the working directory again and again until told to stop."""
 
-    def __init__(self, gateway: Gateway, work: Path, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, gateway: Gateway, work: Path, limit: int, log: Callable[[str], None]
+    ) -> None:
         super().__init__(name="snapshots", daemon=True)
-        self._gateway, self._work, self._log = gateway, work, log
+        self._gateway, self._work, self._limit, self._log = gateway, work, limit, log
         self._over = threading.Event()
         self._last = ""
 
@@ -43,10 +46,10 @@ class Snapshots(threading.Thread):
             self._last = now
 
     def _pack(self, sink: Sink) -> None:
-        pack(self._work, sink)
+        pack(self._work, sink, self._limit)
 
     def stop(self) -> None:
-        """Let the one under way finish, and take no other."""
+        """Let the one under way finish, if it does so soon, and take no other."""
         self._over.set()
         if self.is_alive():
-            self.join()
+            self.join(JOIN_SECONDS)

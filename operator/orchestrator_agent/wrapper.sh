@@ -19,14 +19,15 @@ stop() {
 }
 
 trap 'exit 143' TERM
-until [ -p "${JOB:=/job}/gate" ]; do sleep 0.05 2>/dev/null || sleep 1; done
-exec 3>"$JOB/gate"
+job=${ORCHESTRATOR_JOB_FOLDER:-/job}
+until [ -p "$job/gate" ]; do sleep 0.05 2>/dev/null || sleep 1; done
+exec 3>"$job/gate"
 trap 'stop terminated' TERM
 trap 'stop deadline' USR1
 echo start >&3
-"$@" 3>&- </dev/null >"$JOB/log" 2>&1 &
+"$@" 3>&- </dev/null >"$job/log" 2>&1 &
 child=$!
-(exec 3>&-; sleep "$deadline"; kill -USR1 1) 2>/dev/null &
+(exec 3>&-; sleep "$deadline" && kill -USR1 1) 2>/dev/null &
 
 # A signal interrupts `wait`; then wait again for the exit code proper.
 while :; do

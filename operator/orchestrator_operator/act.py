@@ -40,6 +40,8 @@ class Actor:
                 await self._create_pod(job)
             case steps.DeletePod():
                 await self.delete_pod(step)
+            case steps.Explain(reason, message):
+                await self.explain(job, reason, message)
             case steps.Finish(outcome):
                 await self._finish(job, outcome)
             case steps.ConfirmGone():
@@ -65,6 +67,9 @@ class Actor:
             raise
 
     async def _finish(self, job: OrchestratorJob, outcome: Outcome) -> None:
+        if outcome.reason is Reason.UNKNOWN_SERVICE:
+            # The watch of services may be behind; a verdict for good takes a live look.
+            await self._writer.check_no_service(job.spec.service)
         # From a live read: the agent may have told the end a moment ago.
         fresh = OrchestratorJob.parse(await self._writer.read_job(job.metadata.name))
         same = fresh.metadata.uid == job.metadata.uid and fresh.status.attempt == job.status.attempt
@@ -89,8 +94,10 @@ class Actor:
         body = await self._writer.read_job(name)
         phase = (body.get("status") or {}).get("phase", Phase.QUEUED)
         if phase != Phase.QUEUED:
-            log.error("Job %s cannot be read and is %s, left alone: %s", name, phase, problem)
-            return
+            # Not decided on what cannot be read; raised, so that it is looked at seldom.
+            raise errors.Permanent(
+                f"It cannot be read and is {phase}, so it is left alone: {problem}"
+            )
         stub = OrchestratorJob.model_construct(
             metadata=Metadata.model_validate(body["metadata"]),
             spec=JobSpec(service="unknown", user_id="unknown"),
@@ -118,12 +125,15 @@ class Actor:
         left = await self._writer.delete_pod(step.pod, step.uid)
         if left is not None:
             self.mirror.see(PODS, left)
+        elif (known := self.mirror.pods.get(step.pod)) and known.metadata.uid == step.uid:
+            self.mirror.lose(PODS, known.body)
 
     async def reread(self, job: str) -> None:
         """Put a job as it is now into the mirror; never raises ClusterError."""
         try:
             self.mirror.see(JOBS, await self._writer.read_job(job))
         except errors.NotFound:
+            self.mirror.unreadable.pop(job, None)
             known = self.mirror.jobs.get(job)
             if known is not None:
                 self.mirror.lose(JOBS, known.to_dict())

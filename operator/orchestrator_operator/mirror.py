@@ -87,8 +87,9 @@ class Mirror:
 
     def pods_of(self, job: OrchestratorJob) -> list[Pod]:
         """Return the pods that this very job owns."""
-        found = (self.pods[name] for name in sorted(self._pods_of.get(job.metadata.name, ())))
-        return [pod for pod in found if pod.job_uid == job.metadata.uid]
+        names = sorted(self._pods_of.get(job.metadata.name, ()))
+        found = (self.pods.get(name) for name in names)
+        return [pod for pod in found if pod is not None and pod.job_uid == job.metadata.uid]
 
     def held(self) -> dict[str, Held]:
         """Return use: job uid -> what it holds, for live claims and for pods that are not over."""
@@ -139,7 +140,7 @@ class Mirror:
         if lost is not None:
             self._touch(plural, name, lost)
             if plural == PODS:
-                self._pods_of.get(lost.job, set()).discard(name)
+                self._forget_pod(lost.job, name)
 
     def replace(self, plural: str, bodies: Iterable[dict[str, Any]], list_version: str) -> None:
         """Take in a whole list: what it does not hold, and is not newer than it, is gone."""
@@ -153,6 +154,12 @@ class Mirror:
             self.lose(plural, {"metadata": {"name": name, "resourceVersion": list_version}})
         self.dirty_jobs |= set(self.jobs)
         self.dirty_pods |= set(self.pods)
+
+    def _forget_pod(self, job: str, pod: str) -> None:
+        names = self._pods_of.get(job, set())
+        names.discard(pod)
+        if not names:
+            self._pods_of.pop(job, None)
 
     @staticmethod
     def _kind(plural: str) -> type[Resource]:

@@ -66,8 +66,8 @@ class Decider:
 
     async def drain(self) -> None:
         """Return when the writes under way are done."""
-        while self._writing:
-            await asyncio.wait(set(self._writing.values()))
+        while under_way := [task for task in self._writing.values() if not task.done()]:
+            await asyncio.wait(under_way)
 
     def _pass(self) -> None:
         if self.mirror.administered_changed:

@@ -1,7 +1,7 @@
 """The re-list: the truth, asked for every half minute, and the check that the watches live.
 
 A watch can fall silent, and a 410 sends no DELETED; what the list says goes. A change that the
-list saw twice and the watch never delivered means a dead watch: the process then restarts.
+list sees again and again and the watch never delivers means a dead watch: the process restarts.
 """
 
 import asyncio
@@ -16,6 +16,10 @@ from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, pods_path, resources_path
 
 log = logging.getLogger(__name__)
+
+
+# A watch that begins with a long backlog takes its time; a dead one is noticed in two minutes.
+LISTS_UNTIL_BLIND = 4
 
 
 class Blind(Exception):  # noqa: N818
@@ -33,9 +37,10 @@ class Relist:
         }
         self._paths[JOBS] = (resources_path(namespace, JOBS), {"fieldSelector": LIVE_JOBS})
         self._paths[PODS] = (pods_path(namespace), {"labelSelector": labels.JOB})
-        # Versions that watches delivered, and that the last list had but no watch did.
+        # Versions that watches delivered; and versions that lists had but no watch delivered, with
+        # how many lists in a row had them.
         self._delivered: dict[tuple[str, str], int] = {}
-        self._missing: set[tuple[str, str, int]] = set()
+        self._missing: dict[tuple[str, str, int], int] = {}
 
     def delivered(self, plural: str, body: dict[str, Any]) -> None:
         """Take note of what a watch delivered."""
@@ -43,7 +48,7 @@ class Relist:
 
     async def once(self) -> None:
         """List everything; raises ClusterError, or Blind when a watch is dead."""
-        missing: set[tuple[str, str, int]] = set()
+        missing: dict[tuple[str, str, int], int] = {}
         present: set[tuple[str, str]] = set()
         for plural, (path, query) in self._paths.items():
             bodies, list_version = await self._kube.list(path, **query)
@@ -52,11 +57,12 @@ class Relist:
                 name = str(body["metadata"]["name"])
                 present.add((plural, name))
                 if self._delivered.get((plural, name), 0) < version(body):
-                    missing.add((plural, name, version(body)))
+                    key = (plural, name, version(body))
+                    missing[key] = self._missing.get(key, 0) + 1
         self._delivered = {k: v for k, v in self._delivered.items() if k in present}
-        if twice := missing & self._missing:
-            raise Blind(f"Listed twice, but never delivered by a watch: {sorted(twice)[:3]}")
         self._missing = missing
+        if dead := [key for key, times in missing.items() if times >= LISTS_UNTIL_BLIND]:
+            raise Blind(f"Listed again and again, but never delivered by a watch: {dead[:3]}")
 
     async def forever(self, seconds: float, then: Callable[[], None]) -> None:
         """List again and again; raises when listing is no use any more."""

@@ -5,6 +5,8 @@ from importlib import resources
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator_wire.s3 import Location
+
 
 class Settings(BaseSettings):
     """Where things are and how long to wait."""
@@ -21,6 +23,7 @@ class Settings(BaseSettings):
     gateway_port: int = 8081
     s3_endpoint: str = Field(description="HOST:PORT of the object store.")
     s3_secure: bool = False
+    s3_region: str = "us-east-1"
     s3_bucket: str = "orchestrator"
     s3_access_key: str
     s3_secret_key: str
@@ -29,6 +32,18 @@ class Settings(BaseSettings):
     relist_seconds: float = 30.0
     sweep_seconds: float = 3600.0
     log_level: str = "INFO"
+
+    @property
+    def store(self) -> Location:
+        """Return where the object store is."""
+        return Location(
+            endpoint=self.s3_endpoint,
+            region=self.s3_region,
+            bucket=self.s3_bucket,
+            access_key=self.s3_access_key,
+            secret_key=self.s3_secret_key,
+            secure=self.s3_secure,
+        )
 
 
 def wrapper_text() -> str:

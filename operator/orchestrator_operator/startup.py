@@ -93,13 +93,7 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
     )
     decider = Decider(actor, lease)
     relist = Relist(kube, mirror, settings.jobs_namespace)
-    store = Store.connect(
-        settings.s3_endpoint,
-        settings.s3_access_key,
-        settings.s3_secret_key,
-        settings.s3_bucket,
-        secure=settings.s3_secure,
-    )
+    store = Store.connect(settings.store)
     bundles = Bundles(store, kube, settings.jobs_namespace)
     chores: set[asyncio.Task[None]] = set()
 

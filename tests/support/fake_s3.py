@@ -8,7 +8,7 @@ from hashlib import md5
 
 from aiohttp import web
 
-from orchestrator_wire.s3 import Store
+from orchestrator_wire.s3 import Location, Store
 
 
 @dataclass
@@ -112,7 +112,9 @@ async def fake_s3() -> AsyncIterator[tuple[FakeS3, Store]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
-    store = Store.connect(f"127.0.0.1:{port}", "access", "secretsecret", "bucket", secure=False)
+    store = Store.connect(
+        Location(f"127.0.0.1:{port}", "us-east-1", "bucket", "access", "secretsecret", secure=False)
+    )
     try:
         yield state, store
     finally:

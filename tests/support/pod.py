@@ -47,7 +47,9 @@ class PlainPod:
         self.agent: subprocess.Popen[bytes] | None = None
         self.main: subprocess.Popen[bytes] | None = None
 
-    def start_agent(self, *, isolation: str = "Required", upload_seconds: float = 5) -> None:
+    def start_agent(
+        self, *, isolation: str = "Required", upload_seconds: float = 5, result_bytes: int = 1 << 30
+    ) -> None:
         env = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(PACKAGE.parent),
@@ -56,6 +58,7 @@ class PlainPod:
             "JOB": str(self.job),
             "TOKEN": str(self.token),
             "UPLOAD_SECONDS": str(upload_seconds),
+            "RESULT_BYTES": str(result_bytes),
             "NETWORK_ISOLATION": isolation,
         }
         self.agent = subprocess.Popen(
@@ -87,7 +90,7 @@ class PlainPod:
                 "run.sh",
             ],
             cwd=self.work,
-            env={"PATH": os.environ["PATH"], "JOB": str(self.job)},
+            env={"PATH": os.environ["PATH"], "ORCHESTRATOR_JOB_FOLDER": str(self.job)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

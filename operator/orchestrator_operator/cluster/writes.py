@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator_crds import OrchestratorJob, Resource
+from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
 from orchestrator_crds.meta import Condition, set_condition
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.core.judgement import Verdict
@@ -25,6 +25,15 @@ class Writer:
     async def read_job(self, name: str) -> dict[str, Any]:
         """Return a job as it is now; raises NotFound."""
         return await self._kube.request("GET", self._job(name))
+
+    async def check_no_service(self, name: str) -> None:
+        """Return when there is no service of this name; raises Temporary when there is."""
+        path = resources_path(self._namespace, OrchestratorService.plural, name)
+        try:
+            await self._kube.request("GET", path)
+        except errors.NotFound:
+            return
+        raise errors.Temporary(f"Service {name} is there, but its watch has not told yet.")
 
     async def patch_job(self, job: OrchestratorJob, status: dict[str, Any]) -> dict[str, Any]:
         """Merge *status* into the job, if it is still as it was read; raises Conflict."""

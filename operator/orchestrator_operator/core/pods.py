@@ -8,6 +8,13 @@ from orchestrator_crds import labels
 from orchestrator_crds.meta import Metadata
 
 
+def _seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
 @dataclass(frozen=True)
 class Pod:
     """A pod of ours, as last seen."""
@@ -28,10 +35,7 @@ class Pod:
     @property
     def created(self) -> float:
         """Return when it was created, in seconds since 1970; 0 when it does not say."""
-        try:
-            return datetime.fromisoformat(self.metadata.creation_timestamp).timestamp()
-        except ValueError:
-            return 0.0
+        return _seconds(self.metadata.creation_timestamp)
 
     @property
     def job(self) -> str:
@@ -79,6 +83,27 @@ class Pod:
     def leaving(self) -> bool:
         """Return whether its deletion was asked for."""
         return self.metadata.deletion_timestamp is not None
+
+    @property
+    def begun(self) -> float:
+        """Return when its node took it on, in seconds since 1970, or else when it was created."""
+        return _seconds(str(self._status.get("startTime", ""))) or self.created
+
+    @property
+    def unschedulable(self) -> str:
+        """Return why no node takes it, in the scheduler's words, or an empty text."""
+        for condition in self._status.get("conditions") or ():
+            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+                return str(condition.get("message") or condition.get("reason") or "no node")
+        return ""
+
+    def ended_at(self, container: str) -> float:
+        """Return when *container* ended, in seconds since 1970; 0 when it has not."""
+        for entry in self._status.get("containerStatuses") or ():
+            if entry.get("name") == container:
+                state = (entry.get("state") or {}).get("terminated") or {}
+                return _seconds(str(state.get("finishedAt", "")))
+        return 0.0
 
     def ended(self, container: str) -> bool:
         """Return whether the kubelet says that *container* has ended."""

@@ -18,6 +18,8 @@ UID = 65532
 # The pod's own deadline is a backstop; the wrapper's timer and grace come well before it.
 START_SLACK_SECONDS = 900
 TOKEN_SECONDS = 3600
+# How many bytes of results may become one byte of results.zip.
+UNPACKED_RATIO = 8
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
             {"name": "GATEWAY", "value": surroundings.gateway_url},
             {"name": "UPLOAD_SECONDS", "value": str(spec.upload_seconds)},
             {"name": "NETWORK_ISOLATION", "value": spec.network_isolation},
+            # Before packing, so that a sparse file does not become a zip that bursts when unpacked.
+            {"name": "RESULT_BYTES", "value": str(UNPACKED_RATIO * spec.results.max_bytes)},
         ],
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},

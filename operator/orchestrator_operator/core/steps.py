@@ -14,6 +14,9 @@ from orchestrator_operator.core.pods import Pod
 
 # How long an image that cannot be pulled, and the like, may take to come right.
 PATIENCE_SECONDS = 60.0
+# How long an agent may go on by itself once the user's container has ended. Being told to end
+# does not hurry it: it has the whole grace of the pod to save the results.
+LINGER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,19 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """Say why the job has not started yet."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
 class ConfirmGone:
     """Make sure with a live read that the job's pod is gone, and finish the job if it is."""
 
 
-Step = Adopt | Requeue | CreatePod | DeletePod | Finish | ConfirmGone
+Step = Adopt | Requeue | CreatePod | DeletePod | Explain | Finish | ConfirmGone
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,8 @@ def next_step(view: View) -> Step | None:
 def _queued(view: View) -> Step | None:
     if view.job.spec.terminate:
         return Finish(killed(running=False))
-    if not view.service_exists:
+    # A job that came by REST was uploaded for a service that existed: it waits with a reason.
+    if not view.service_exists and view.job.spec.id is None:
         name = view.job.spec.service
         sentence = f"There is no service {name}; `kubectl get orchestratorservices` lists them."
         return Finish(Outcome(Phase.INVALID, Reason.UNKNOWN_SERVICE, sentence))
@@ -105,9 +117,15 @@ def _submitted(view: View) -> Step | None:
     if pod is None:
         return CreatePod()
     if pod.over:
-        return Finish(from_pod(pod.body, terminate=False))
-    stuck = _stuck(view, pod)
-    return Finish(stuck) if stuck else None
+        return Finish(from_pod(pod.body, terminate=False, started=False))
+    if stuck := _stuck(view, pod):
+        return Finish(stuck)
+    if _useless(view, pod):
+        return DeletePod(pod.name, pod.metadata.uid)  # and another takes its place
+    if pod.unschedulable and job.status.reason != Reason.UNSCHEDULABLE:
+        sentence = f"No node can take the job's pod now: {pod.unschedulable}"
+        return Explain(Reason.UNSCHEDULABLE, sentence)
+    return None
 
 
 def _running(view: View) -> Step | None:
@@ -122,14 +140,21 @@ def _running(view: View) -> Step | None:
     if leftover := _leftover(view, keep=pod):
         return leftover
     # Stopping is the kubelet's SIGTERM to the wrapper, which ends run.sh; the agent saves what
-    # there is. Without its agent, a pod that waits at the gate would wait for ever.
-    if not pod.leaving and (job.spec.terminate or pod.ended("agent")):
+    # there is.
+    if _useless(view, pod) or (job.spec.terminate and not pod.leaving):
         return DeletePod(pod.name, pod.metadata.uid)
     return None
 
 
+def _useless(view: View, pod: Pod) -> bool:
+    """Return whether *pod* would wait for ever for its other half, and is not told to end yet."""
+    main_ended_at = pod.ended_at("main")
+    lingers = bool(main_ended_at) and view.now - main_ended_at > LINGER_SECONDS
+    return not pod.leaving and (pod.ended("agent") or lingers)
+
+
 def _stuck(view: View, pod: Pod) -> Outcome | None:
-    patient = view.now - pod.created < PATIENCE_SECONDS
+    patient = view.now - pod.begun < PATIENCE_SECONDS
     return never_started(pod.body, patient=patient)
 
 

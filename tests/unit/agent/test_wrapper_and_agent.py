@@ -119,8 +119,9 @@ def test_inputs_that_differ_from_the_record_are_never_unpacked(
     gateway.failures["/inputs"] = [200, 200, 404]
     pod.start_agent()
     code, _, err = pod.finish()
-    assert code == 0
+    assert code == 1
     assert b"SHA-256 differs" in err
+    assert gateway.end["why"] == "inputs"
     assert os.listdir(pod.work) == []
 
 
@@ -233,6 +234,69 @@ def test_run_sh_cannot_write_an_exit_record(pod: PlainPod, gateway: FakeGateway)
     # The gate is closed to it; what it can reach is the log.
     run(pod, gateway, "for f in 3 4 5 6 7 8 9; do echo 'exit 0 0' >&$f; done 2>/dev/null; exit 5")
     assert gateway.end["exitCode"] == 5
+
+
+def test_a_word_of_run_sh_in_the_gate_is_not_the_last_word(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(
+        pod,
+        gateway,
+        'for i in $(seq 2000); do echo "exit 0 0"; done > "$ORCHESTRATOR_JOB_FOLDER/gate"; exit 5',
+    )
+    assert gateway.end["exitCode"] == 5
+
+
+def test_unreadable_files_and_folders_are_in_the_results_all_the_same(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(
+        pod,
+        gateway,
+        "mkdir -p a/b; echo x > a/b/file; echo y > shut; chmod 000 shut a/b; chmod 600 a",
+    )
+    assert {"a/b/file", "shut"} <= set(results(gateway))
+
+
+def test_a_sparse_file_does_not_become_a_zip_that_bursts(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "truncate -s 2T huge")
+    assert "results" not in gateway.end
+    assert "more than" in gateway.end["tooLarge"]
+
+
+def test_a_very_deep_tree_costs_only_its_depths(pod: PlainPod, gateway: FakeGateway) -> None:
+    script = "for i in $(seq 400); do mkdir d && cd d || exit 9; done; echo x > deep; cd /; exit 0"
+    run(pod, gateway, script)
+    assert gateway.end["exitCode"] == 0
+    assert "run.sh" in results(gateway)
+
+
+def test_a_store_that_stays_away_loses_the_results_but_not_the_report(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.inputs = bundle(run_sh="exit 0")
+    gateway.failures["/results"] = [503] * 99
+    pod.start_agent(upload_seconds=1)
+    pod.start_main()
+    assert pod.finish()[0] == 0
+    assert gateway.end["exitCode"] == 0
+    assert "503" in gateway.end["resultsLost"]
+
+
+def test_a_run_sh_that_kills_the_deadlines_timer_is_not_too_late(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "pkill sleep; exit 0")
+    assert gateway.end["why"] == "exit"
+
+
+def test_a_run_sh_that_signals_its_first_process_ended_by_itself(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "kill -TERM 1; sleep 30")
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("exit", 143)
 
 
 def test_a_flood_of_log_is_capped_and_both_ends_are_kept(

@@ -1,15 +1,13 @@
 """The pod, whole, against a golden file, and what no pod of ours may ever have."""
 
 import re
-from pathlib import Path
-
-import yaml
+from collections.abc import Callable
+from typing import Any
 
 from orchestrator_operator.core.podspec import Surroundings, build
 from orchestrator_operator.settings import wrapper_text
 from tests.support.builders import a_pool, a_service, submitted
 
-GOLDEN = Path(__file__).parents[2] / "data/pod.yaml"
 AROUND = Surroundings(
     agent_image="agent:1",
     agent_pull_policy="IfNotPresent",
@@ -24,7 +22,7 @@ def kubelet(word: str) -> str:
     return re.sub(r"\$\$|\$\(\w+\)", lambda m: "$" if m[0] == "$$" else "EXPANDED", word)
 
 
-def test_the_pod_is_the_golden_one() -> None:
+def test_the_pod_is_the_golden_one(golden: Callable[[str, Any], None]) -> None:
     service = a_service(
         env=[{"name": "MODE", "value": "$(HOME) costs $5"}],
         graceSeconds=5,
@@ -33,7 +31,7 @@ def test_the_pod_is_the_golden_one() -> None:
         runtimeClassName="gvisor",
     )
     pod = build(submitted(attempt=2), service, a_pool(tolerations=TOLERATIONS), AROUND)
-    assert pod == yaml.safe_load(GOLDEN.read_text())
+    golden("pod.yaml", pod)
 
 
 def test_what_the_user_sees_is_what_was_written() -> None:

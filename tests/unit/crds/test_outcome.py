@@ -23,7 +23,7 @@ def report(why: str = "exit", code: int | None = 0, **more: Any) -> Report:
         (report(code=0, oomKills=1), "Completed", "Succeeded"),
         (report("deadline", 143), "Failed", "DeadlineExceeded"),
         (report("deadline", 0), "Failed", "DeadlineExceeded"),
-        (report("terminated", 143), "Failed", "PodDeleted"),
+        (report(resultsLost="no store"), "Failed", "ResultsLost"),
         (report("inputs", None, message="no zip"), "Failed", "InputsMissing"),
         (report("network", None, message="open"), "Failed", "NetworkNotIsolated"),
         (report(tooLarge="5 GB"), "Failed", "ResultsTooLarge"),
@@ -37,6 +37,17 @@ def test_the_agents_report(said: Report, phase: str, reason: str) -> None:
 
 def test_without_an_exit_record_the_kubelet_must_say() -> None:
     assert from_report(report("lost", None), terminate=False) is None
+
+
+def test_why_the_cluster_stopped_a_job_the_kubelet_must_say() -> None:
+    assert from_report(report("terminated", 143), terminate=False) is None
+    gone = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert from_pod(gone, terminate=False).reason == "PodDeleted"
+
+
+def test_a_pod_that_never_started_run_sh_ran_out_of_no_time_of_the_users() -> None:
+    status = {"status": {"reason": "DeadlineExceeded"}}
+    assert from_pod(status, terminate=False, started=False).reason == "PodRejected"
 
 
 @pytest.mark.parametrize("why", ["exit", "deadline", "terminated", "lost"])

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from orchestrator_operator.cluster.lease import Deposed, Lease
-from orchestrator_operator.relist import Blind
+from orchestrator_operator.relist import LISTS_UNTIL_BLIND, Blind
 from orchestrator_wire.kube import Kube
 from tests.support.builders import job_body, pod_body, quota_body, service_body
 from tests.support.fake_kube import FakeKube
@@ -219,9 +219,49 @@ async def test_the_agents_report_wins_over_the_kubelets(operator: Operator) -> N
 
 
 async def test_a_job_for_a_service_that_does_not_exist_is_invalid(operator: Operator) -> None:
-    operator.submit("job-1", service="nonsense")
-    await operator.until(lambda: operator.job()["phase"] == "Invalid")
-    assert operator.job()["reason"] == "UnknownService"
+    operator.submit("by-hand", service="nonsense")
+    await operator.until(lambda: operator.job("by-hand")["phase"] == "Invalid")
+    assert operator.job("by-hand")["reason"] == "UnknownService"
+
+
+async def test_a_service_that_the_watch_has_not_told_of_makes_no_job_invalid(
+    operator: Operator,
+) -> None:
+    watchers, operator.state.watchers = operator.state.watchers, []
+    operator.state.put("orchestratorservices", service_body("new"))
+    operator.state.watchers = watchers
+    operator.submit("by-hand", service="new")
+    await asyncio.sleep(0.3)
+    assert operator.job("by-hand")["phase"] == "Queued"
+    await operator.relist.once()
+    operator.decider.look_again()
+    await operator.until(lambda: operator.job("by-hand")["phase"] == "Submitted")
+
+
+async def test_an_uploaded_job_outlives_its_services_absence(operator: Operator) -> None:
+    operator.state.remove("orchestratorservices", "example")
+    await operator.settle()
+    operator.submit("job-1")
+    await operator.until(lambda: operator.job().get("reason") == "ServiceNotReady")
+    operator.state.put("orchestratorservices", service_body())
+    await operator.until(lambda: operator.job()["phase"] == "Submitted")
+
+
+async def test_a_job_that_cannot_be_read_and_runs_is_looked_at_seldom(operator: Operator) -> None:
+    operator.state.put(JOBS, {**job_body("job-1", phase="Running"), "spec": {}})
+    await operator.settle()
+    reads = len(operator.state.reads)
+    await asyncio.sleep(0.5)
+    assert len(operator.state.reads) - reads < 5
+
+
+async def test_a_pod_that_no_node_takes_is_a_reason(operator: Operator) -> None:
+    operator.submit("job-1")
+    await operator.until(operator.pods)
+    condition = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no GPU"}
+    operator.set("pods", "job-1-1", phase="Pending", conditions=[condition])
+    await operator.until(lambda: operator.job().get("reason") == "Unschedulable")
+    assert operator.job()["message"] == "No node can take the job's pod now: 0/1 nodes: no GPU"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +325,8 @@ async def test_the_relist_finds_what_the_watch_never_told(operator: Operator) ->
 async def test_a_watch_that_delivers_nothing_is_found_out(operator: Operator) -> None:
     watchers, operator.state.watchers = operator.state.watchers, []
     operator.submit("job-1", phase="Running")
-    await operator.relist.once()
+    for _ in range(LISTS_UNTIL_BLIND - 1):
+        await operator.relist.once()
     with pytest.raises(Blind, match="job-1"):
         await operator.relist.once()
     operator.state.watchers = watchers
