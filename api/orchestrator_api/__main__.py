@@ -1,8 +1,11 @@
 """Runs the API and its gateway: one process, one event loop, three ports."""
 
 import asyncio
+import contextlib
 import logging
+import signal
 import sys
+from collections.abc import Iterator
 
 import uvicorn
 import uvloop
@@ -25,6 +28,14 @@ from orchestrator_wire.s3 import Store
 log = logging.getLogger("orchestrator_api")
 
 
+class _Server(uvicorn.Server):
+    """A server that leaves signals alone: two of them would each hand them on to the other."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def _server(app: FastAPI, port: int) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
@@ -37,7 +48,7 @@ def _server(app: FastAPI, port: int) -> uvicorn.Server:
         timeout_graceful_shutdown=25,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 async def _make_bucket(store: Store) -> None:
@@ -79,10 +90,15 @@ async def main() -> None:
         asyncio.create_task(coroutine)
         for coroutine in (jobs.live.run(), services.watched.run(), _make_bucket(store))
     ]
-    await asyncio.gather(
-        _server(create_app(context), settings.port).serve(),
-        _server(gateway, settings.gateway_port).serve(),
-    )
+    servers = (_server(create_app(context), settings.port), _server(gateway, settings.gateway_port))
+
+    def end() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    await asyncio.gather(*(server.serve() for server in servers))
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)

@@ -41,11 +41,12 @@ class Watched(Generic[R]):
         while True:
             try:
                 await self._follow()
-            except errors.NotFound:
-                continue  # the version became too old: list again
             except errors.ClusterError as error:
+                # NotFound, too: the version became too old, or the definitions are not there yet.
                 log.warning("Watching %s begins anew: %s", self._kind.plural, error)
-                await asyncio.sleep(PAUSE_SECONDS)
+            except Exception:
+                log.exception("Watching %s begins anew", self._kind.plural)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
         bodies, since = await self._kube.list(self._path, **self._query)
@@ -83,9 +84,10 @@ class Jobs:
         """Return the job with this number, or None when there is none; raises ClusterError."""
         name = job_name(job_id)
         live = self.live.items.get(name)
-        if live is not None:
+        if live is not None and live.spec.id == job_id:
             return live
         at, ended = self._ended.get(name, (0.0, None))
+        self._drop_old()
         if ended is not None and time.monotonic() - at < ENDED_SECONDS:
             return ended
         try:
@@ -95,7 +97,14 @@ class Jobs:
             self._ended.pop(name, None)
             return None
         self.learn(job)
-        return job
+        # One made with kubectl may have such a name, but has no number.
+        return job if job.spec.id == job_id else None
+
+    def _drop_old(self) -> None:
+        """Let go of ended jobs that were read too long ago; they lie in the order of reading."""
+        limit = time.monotonic() - ENDED_SECONDS
+        while self._ended and next(iter(self._ended.values()))[0] < limit:
+            self._ended.popitem(last=False)
 
     def forget(self, job: OrchestratorJob) -> None:
         """Have *job* be asked for anew: what was known of it does not hold any more."""
@@ -103,8 +112,14 @@ class Jobs:
 
     def learn(self, job: OrchestratorJob) -> None:
         """Take in a job that this replica has just read or written."""
+        name = job.metadata.name
         if job.status.phase in LIVE:
-            return  # the watch brings it; an older copy must not replace a newer one
+            # The watch may be behind, or ahead; of two copies the newer stays.
+            known = self.live.items.get(name)
+            if known is not None and known.metadata.version < job.metadata.version:
+                self.live.items[name] = job
+            return
+        self.live.items.pop(name, None)
         self._ended[job.metadata.name] = (time.monotonic(), job)
         self._ended.move_to_end(job.metadata.name)
         if len(self._ended) > ENDED_KEPT:

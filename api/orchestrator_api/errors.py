@@ -48,7 +48,7 @@ class ResultsMissing(ApiError):  # noqa: N818
 
     def __init__(self, job_id: int) -> None:
         super().__init__(
-            f"The results of job {job_id} are not there any more, or are not those it left. "
+            f"The files of job {job_id} are not there any more, or are not those it left. "
             "Submit the job again."
         )
 
@@ -108,12 +108,18 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return _answer(error.status_code, str(error.detail))
 
 
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    return _answer(500, "Something went wrong here that should not; the administrator's log tells.")
+
+
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     ApiError: _api_error,
     wire.StoreError: _store_error,
     wire.ClusterError: _cluster_error,
     RequestValidationError: _bad_parameter,
     HTTPException: _http_error,
+    Exception: _unexpected,
 }
 
 

@@ -10,7 +10,7 @@ from orchestrator_api.errors import RangeNotSatisfiable
 from orchestrator_wire.s3 import Store
 
 ZIP = "application/zip"
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def one_range(header: str, size: int) -> tuple[int, int] | None:

@@ -55,6 +55,12 @@ class Metadata(Model):
     annotations: dict[str, str] = {}
     owner_references: tuple[Owner, ...] = ()
 
+    @property
+    def version(self) -> int:
+        """Return the resourceVersion as a number; they grow (KEP-5504). 0 when it is none."""
+        text = self.resource_version
+        return int(text) if text.isascii() and text.isdigit() else 0
+
 
 class Condition(Model):
     """One observation of a resource, in the shape that `kubectl wait` and kstatus read."""

@@ -243,13 +243,25 @@ class Upload:
             for number, etag in enumerate(self._etags, 1)
         )
         body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
-        _, answer = await self._store._call(
-            "POST", self._key, data=body, query={"uploadId": self._id}
-        )
+        query = {"uploadId": self._id}
+        try:
+            _, answer = await self._store._call("POST", self._key, data=body, query=query)
+        except errors.NoSuchObject:
+            # Asked again after a lost answer, the store knows no such upload: it is whole already.
+            return await self._etag_if_whole()
         # S3 may answer 200 and only then fail; the body tells.
         if b"<Error>" in answer:
             raise errors.StoreDown(f"completing {self._key}: {answer[:500]!r}")
         return _tag(answer, "ETag").replace("&#34;", "").replace("&quot;", "").strip('"')
+
+    async def _etag_if_whole(self) -> str:
+        try:
+            size, etag = await self._store.stat(self._key)
+        except errors.NoSuchObject as error:
+            raise errors.StoreDown(f"{self._key} was lost on its way") from error
+        if size != self.size_bytes:
+            raise errors.StoreDown(f"{self._key} has {size} bytes, not the {self.size_bytes} sent")
+        return etag
 
 
 async def _in_thread(call: Callable[..., T], *arguments: Any) -> T:

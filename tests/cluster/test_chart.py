@@ -56,6 +56,7 @@ def test_values_keep_to_the_schema(file: Any) -> None:
         ),
         (["objectStore.existingSecret=keys"], "Set objectStore.endpoint to the HOST:PORT"),
         ([*GOOD, "api.replcias=2"], "replcias"),
+        ([*GOOD, "jobs.namespace=orchestrator"], "jobs are shut in"),
         ([*GOOD, "api.replicas=0"], "replicas"),
         ([*GOOD, "images.api.digest=latest"], "digest"),
     ],

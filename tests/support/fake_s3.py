@@ -21,6 +21,8 @@ class FakeS3:
     # How many bytes of an answer are sent before the connection breaks.
     cut_after: int | None = None
     largest_body: int = 0
+    # Whether the answer to the next completion of a multipart upload is lost.
+    lose_completion: bool = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -65,8 +67,13 @@ class FakeS3:
         if request.method == "PUT":
             self.uploads[upload][int(request.query["partNumber"])] = body
             return web.Response(headers={"ETag": _etag(body)})
+        if upload not in self.uploads:
+            return web.Response(status=404)
         parts = self.uploads.pop(upload)
         self.objects[key] = b"".join(parts[n] for n in sorted(parts))
+        if self.lose_completion:
+            self.lose_completion = False
+            return web.Response(status=504)
         return _xml(f"<R><ETag>{_etag(self.objects[key])}</ETag></R>")
 
     async def _read(self, request: web.Request, key: str) -> web.StreamResponse:

@@ -1,6 +1,8 @@
 """The old system's job routes: upload, download, download_partial, terminate."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -76,7 +78,7 @@ async def download(
     results = job.status.results
     if phase_for_rest(job) is not Phase.COMPLETED or results is None:
         return JSONResponse(answer(job).model_dump())
-    try:
+    async with _still_there(given, job, job_id):
         return await zip_response(
             given.store,
             results.key,
@@ -85,9 +87,16 @@ async def download(
             asked_range=asked_range,
             head=request.method == "HEAD",
         )
+
+
+@asynccontextmanager
+async def _still_there(given: Context, job: OrchestratorJob, job_id: int) -> AsyncIterator[None]:
+    """Tell a job that was deleted, files and all, from one whose files alone are missing."""
+    try:
+        yield
     except errors.NoSuchObject as error:
         given.jobs.forget(job)
-        await _find(given, job_id)  # 404 when the job was deleted, and its results with it
+        await _find(given, job_id)
         raise ResultsMissing(job_id) from error
 
 
@@ -107,14 +116,16 @@ async def download_partial(
     )
     results, inputs = job.status.results, job.spec.inputs
     if results is not None:
-        return await serve(key=results.key, etag=results.etag)
+        async with _still_there(given, job, job_id):
+            return await serve(key=results.key, etag=results.etag)
     if job.status.phase is not Phase.QUEUED:
         try:
             return await serve(key=object_key(job.folder, PARTIAL))
         except errors.NoSuchObject:
             log.debug("No snapshot of job %d yet: the inputs are what there is.", job_id)
     if inputs is not None:
-        return await serve(key=inputs.key)
+        async with _still_there(given, job, job_id):
+            return await serve(key=inputs.key)
     return Response(of_script(job.spec.script or ""), media_type=ZIP)
 
 
@@ -122,7 +133,12 @@ async def download_partial(
 async def terminate(job_id: JobId, given: Given) -> JobAnswer:
     """Stop a job, wherever it is."""
     job = await _find(given, job_id)
+    if job.status.phase in LIVE:
+        try:
+            job = await given.cluster.terminate(job.metadata.name)
+        except errors.NotFound as error:
+            raise JobNotFound(job_id) from error
+        given.jobs.learn(job)
     if job.status.phase not in LIVE:
         raise AlreadyOver(f"Job {job_id} is over already: {job.status.phase}")
-    given.jobs.learn(await given.cluster.terminate(job.metadata.name))
     return JobAnswer(id=job_id, status="Unknown", message="job terminated")

@@ -50,6 +50,8 @@ app.kubernetes.io/component: {{ .part }}
   value: {{ include "orchestrator.storeEndpoint" . | quote }}
 - name: ORCHESTRATOR_S3_SECURE
   value: {{ .Values.objectStore.secure | quote }}
+- name: ORCHESTRATOR_S3_REGION
+  value: {{ .Values.objectStore.region }}
 - name: ORCHESTRATOR_S3_BUCKET
   value: {{ .Values.objectStore.bucket }}
 {{- range $variable, $key := dict "ACCESS_KEY" "accessKey" "SECRET_KEY" "secretKey" }}

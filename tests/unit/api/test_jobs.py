@@ -117,7 +117,7 @@ async def test_one_range_of_the_zip(system: System) -> None:
     [
         ("bytes=0-0", (0, 0)), ("bytes=5-", (5, 9)), ("bytes=-3", (7, 9)), ("bytes=-99", (0, 9)),
         ("bytes=0-99", (0, 9)), ("bytes=0-1,3-4", None), ("bytes=3-1", None), ("items=0-1", None),
-        ("bytes=-", None), ("", None),
+        ("bytes=-", None), ("", None), ("bytes=" + "9" * 5000 + "-", None),
     ],
 )  # fmt: skip
 def test_ranges(header: str, found: Any) -> None:
@@ -193,6 +193,24 @@ async def test_a_live_job_can_be_terminated_and_is_killed_from_then_on(
     assert poll.json()["status"] == "Killed"
 
 
+async def test_a_job_that_ended_a_moment_ago_cannot_be_terminated(system: System) -> None:
+    put(system, "Running")
+    await system.rest.get("/download/1")
+    while "job-1" not in system.context.jobs.live.items:
+        await asyncio.sleep(0.005)
+    # The watch has not told yet.
+    system.kube.get("orchestratorjobs", "job-1")["status"]["phase"] = "Completed"
+    assert (await system.rest.post("/terminate/1")).status_code == 409
+
+
+async def test_a_job_made_with_kubectl_under_such_a_name_is_not_served(system: System) -> None:
+    body = job_body("job-1")
+    del body["spec"]["id"]
+    system.kube.put("orchestratorjobs", body)
+    assert (await system.rest.get("/download/1")).status_code == 404
+    assert (await system.rest.post("/terminate/1")).status_code == 404
+
+
 async def test_a_job_that_is_over_cannot_be_terminated(system: System) -> None:
     await complete(system)
     answer = await system.rest.post("/terminate/1")
@@ -223,6 +241,12 @@ async def test_ping_documentation_and_description(system: System) -> None:
     assert "/download/{job_id}" in (await system.rest.get("/swagger/")).text
     paths = (await system.rest.get("/api-docs/openapi.json")).json()["paths"]
     assert {"/upload", "/download/{job_id}", "/terminate/{job_id}", "/health"} <= set(paths)
+
+
+async def test_an_unexpected_error_has_the_contracts_shape(system: System) -> None:
+    system.kube.before = lambda *_: web.json_response({"metadata": {"name": 5}})
+    answer = await system.rest.get("/download/5")
+    assert (answer.status_code, answer.json()["status"]) == (500, "Unknown")
 
 
 async def test_an_unknown_path_is_answered_in_the_same_shape(system: System) -> None:

@@ -40,6 +40,15 @@ async def test_a_failed_upload_leaves_nothing(store: Pair, size: int) -> None:
     assert not state.uploads
 
 
+async def test_a_completion_whose_answer_was_lost_is_a_completion(store: Pair) -> None:
+    state, s3 = store
+    state.lose_completion = True
+    async with s3.upload(KEY) as upload:
+        await upload.write(bytes(PART_BYTES + 1))
+        stored = await upload.finish()
+    assert await s3.stat(KEY) == (PART_BYTES + 1, stored.etag)
+
+
 async def test_a_store_that_is_down_is_an_error_of_its_own(store: Pair) -> None:
     state, s3 = store
     state.down = True
