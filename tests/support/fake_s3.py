@@ -21,6 +21,8 @@ class FakeS3:
     # How many bytes of an answer are sent before the connection breaks.
     cut_after: int | None = None
     largest_body: int = 0
+    # When every object was last modified.
+    modified: str = "2020-01-01T00:00:00.000Z"
     # Whether the answer to the next completion of a multipart upload is lost.
     lose_completion: bool = False
 
@@ -49,7 +51,7 @@ class FakeS3:
     def _bucket(self, request: web.Request) -> web.Response:
         prefix = request.query.get("prefix", "")
         rows = "".join(
-            f"<Contents><Key>{k}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            f"<Contents><Key>{k}</Key><LastModified>{self.modified}</LastModified>"
             f"<ETag>{_etag(v)}</ETag><Size>{len(v)}</Size></Contents>"
             for k, v in self.objects.items()
             if k.startswith(prefix)
