@@ -11,15 +11,14 @@ from typing import Any
 
 import yaml
 
-from local import pki
+from local import configs, pki
+from local.configs import CONFIG
 from local.paths import (
     AUDIT_LOG,
-    CGROUP,
     CONTAINERD_SOCKET,
     DNS_IP,
     LINK_NODE,
     NODE,
-    NODE_POD_NETWORK,
     POD_NETWORK,
     SERVICE_NETWORK,
     STATE,
@@ -27,7 +26,6 @@ from local.paths import (
 )
 from local.toolchain import BIN
 
-CONFIG = STATE / "config"
 POOL_LABELS = "orchestrator.dev/pool=cpu"
 
 
@@ -54,10 +52,6 @@ def _answers(url: str) -> Callable[[], bool]:
     return probe
 
 
-def _config(name: str) -> str:
-    return str(CONFIG / name)
-
-
 def _kubeconfig(name: str) -> str:
     return f"--kubeconfig={pki.FOLDER}/{name}.kubeconfig"
 
@@ -69,13 +63,13 @@ def _program(name: str, *flags: str) -> tuple[str, ...]:
 def components(sandbox_image: str) -> dict[str, Component]:
     """Write the configuration files and return the table, in the order of starting."""
     CONFIG.mkdir(parents=True, exist_ok=True)
-    (CONFIG / "containerd.toml").write_text(_containerd(sandbox_image))
-    (CONFIG / "audit.yaml").write_text(yaml.safe_dump(_AUDIT))
-    (CONFIG / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet()))
-    (CONFIG / "Corefile").write_text(_corefile())
+    (CONFIG / "containerd.toml").write_text(configs.containerd(sandbox_image))
+    (CONFIG / "audit.yaml").write_text(yaml.safe_dump(configs.AUDIT))
+    (CONFIG / "kubelet.yaml").write_text(yaml.safe_dump(configs.kubelet()))
+    (CONFIG / "Corefile").write_text(configs.corefile())
     cni = CONFIG / "cni"
     cni.mkdir(exist_ok=True)
-    (cni / "10-bridge.conflist").write_text(json.dumps(_CNI, indent=2))
+    (cni / "10-bridge.conflist").write_text(json.dumps(configs.CNI, indent=2))
     return {
         "etcd": _etcd(),
         "containerd": Component(
@@ -204,118 +198,6 @@ def _controller_manager() -> Component:
         _answers("https://127.0.0.1:10257/healthz"),
         after=("kube-apiserver",),
     )
-
-
-# Who wrote what, for tests that count writes: our objects and pods, writes only, no bodies.
-_AUDIT: dict[str, Any] = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [
-        {"level": "None", "verbs": ["get", "list", "watch"]},
-        {
-            "level": "Metadata",
-            "resources": [
-                {"group": "orchestrator.dev"},
-                {"group": "", "resources": ["pods", "pods/*"]},
-                {"group": "coordination.k8s.io"},
-            ],
-        },
-        {"level": "None"},
-    ],
-}
-
-_CNI: dict[str, Any] = {
-    "cniVersion": "1.0.0",
-    "name": "bridge",
-    "plugins": [
-        {
-            "type": "bridge",
-            "bridge": "cni0",
-            "isGateway": True,
-            "ipMasq": True,
-            "hairpinMode": True,
-            "ipam": {
-                "type": "host-local",
-                "dataDir": str(STATE / "cni"),
-                "ranges": [[{"subnet": NODE_POD_NETWORK}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
-            },
-        },
-        {"type": "portmap", "capabilities": {"portMappings": True}},
-    ],
-}
-
-
-def _kubelet() -> dict[str, Any]:
-    return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "authentication": {"x509": {"clientCAFile": f"{pki.FOLDER}/ca.crt"}},
-        "authorization": {"mode": "Webhook"},
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{CGROUP}",
-        "clusterDNS": [DNS_IP],
-        "clusterDomain": "cluster.local",
-        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
-        # The images here are imported, not pulled: a collected one would be gone for good.
-        "imageGCHighThresholdPercent": 100,
-        "evictionHard": {
-            "memory.available": "100Mi",
-            "nodefs.available": "200Mi",
-            "imagefs.available": "200Mi",
-        },
-        "failCgroupV1": False,
-        "failSwapOn": False,
-        "oomScoreAdj": 0,
-        "podPidsLimit": 4096,
-        "resolvConf": "",
-        "serializeImagePulls": False,
-        "tlsCertFile": f"{pki.FOLDER}/kubelet-server.crt",
-        "tlsPrivateKeyFile": f"{pki.FOLDER}/kubelet-server.key",
-    }
-
-
-def _containerd(sandbox_image: str) -> str:
-    return f"""\
-version = 3
-root = '{STATE}/containerd'
-state = '/run/containerd'
-
-[grpc]
-address = '{CONTAINERD_SOCKET}'
-
-[plugins.'io.containerd.cri.v1.images'.pinned_images]
-sandbox = '{sandbox_image}'
-
-[plugins.'io.containerd.cri.v1.runtime']
-# Without CAP_SYS_RESOURCE no score can be lowered, and every sandbox would fail.
-restrict_oom_score_adj = true
-
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-bin_dirs = ['/usr/lib/cni']
-conf_dir = '{CONFIG}/cni'
-
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
-runtime_type = 'io.containerd.runc.v2'
-
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-BinaryName = '{BIN}/runc'
-SystemdCgroup = false
-"""
-
-
-def _corefile() -> str:
-    return f"""\
-.:53 {{
-    errors
-    ready
-    kubernetes cluster.local in-addr.arpa {{
-        kubeconfig {pki.FOLDER}/network.kubeconfig
-    }}
-    cache 5
-}}
-"""
 
 
 def system_objects() -> list[dict[str, Any]]:

@@ -1,0 +1,123 @@
+"""Configuration files of the local cluster's processes."""
+
+from typing import Any
+
+from local import pki
+from local.paths import CGROUP, CONTAINERD_SOCKET, DNS_IP, NODE_POD_NETWORK, STATE
+from local.toolchain import BIN
+
+CONFIG = STATE / "config"
+
+# Who wrote what, for tests that count writes: our objects and pods, writes only, no bodies.
+AUDIT: dict[str, Any] = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "None", "verbs": ["get", "list", "watch"]},
+        {
+            "level": "Metadata",
+            "resources": [
+                {"group": "orchestrator.dev"},
+                {"group": "", "resources": ["pods", "pods/*"]},
+                {"group": "coordination.k8s.io"},
+            ],
+        },
+        {"level": "None"},
+    ],
+}
+
+CNI: dict[str, Any] = {
+    "cniVersion": "1.0.0",
+    "name": "bridge",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": True,
+            "ipMasq": True,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(STATE / "cni"),
+                "ranges": [[{"subnet": NODE_POD_NETWORK}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
+
+
+def kubelet() -> dict[str, Any]:
+    """Return the kubelet's configuration."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {"x509": {"clientCAFile": f"{pki.FOLDER}/ca.crt"}},
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{CGROUP}",
+        "clusterDNS": [DNS_IP],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        # The images here are imported, not pulled: a collected one would be gone for good.
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {
+            "memory.available": "100Mi",
+            "nodefs.available": "200Mi",
+            "imagefs.available": "200Mi",
+        },
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "oomScoreAdj": 0,
+        "podPidsLimit": 4096,
+        "resolvConf": "",
+        "serializeImagePulls": False,
+        "tlsCertFile": f"{pki.FOLDER}/kubelet-server.crt",
+        "tlsPrivateKeyFile": f"{pki.FOLDER}/kubelet-server.key",
+    }
+
+
+def containerd(sandbox_image: str) -> str:
+    """Return containerd's configuration; *sandbox_image* holds each pod's namespaces."""
+    return f"""\
+version = 3
+root = '{STATE}/containerd'
+state = '/run/containerd'
+
+[grpc]
+address = '{CONTAINERD_SOCKET}'
+
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+sandbox = '{sandbox_image}'
+
+[plugins.'io.containerd.cri.v1.runtime']
+# Without CAP_SYS_RESOURCE no score can be lowered, and every sandbox would fail.
+restrict_oom_score_adj = true
+
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+bin_dirs = ['/usr/lib/cni']
+conf_dir = '{CONFIG}/cni'
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+BinaryName = '{BIN}/runc'
+SystemdCgroup = false
+"""
+
+
+def corefile() -> str:
+    """Return CoreDNS's configuration."""
+    return f"""\
+.:53 {{
+    errors
+    ready
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {pki.FOLDER}/network.kubeconfig
+    }}
+    cache 5
+}}
+"""
