@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 from local.cluster import kubectl
-from local.paths import EXAMPLES, FRONT, JOBS_NAMESPACE
+from local.paths import EXAMPLES, FRONT
 from local.steps import StepFailed, console
 
 FILES = ("run.sh", "2oob_A.pdb", "2oob_B.pdb")
@@ -92,9 +92,9 @@ def _report(job_id: int, seen: list[Seen], body: bytes) -> None:
     names = ", ".join(m.filename for m in members)
     console.print(f"results zip: {len(body)} bytes, {names}")
     print(f"docking score of 2OOB: {score[1]}", flush=True)
-    columns = kubectl("get", "orchestratorjobs", f"--namespace={JOBS_NAMESPACE}", "--output=wide")
+    columns = kubectl("get", "orchestratorjobs", "--all-namespaces", "--output=wide")
     console.print(f"\n$ hack/kubectl get orchestratorjobs -A -o wide\n{columns}", markup=False)
-    console.print(_NEXT.format(front=FRONT), markup=False)
+    console.print(_NEXT.format(front=FRONT, next_id=job_id + 1), markup=False)
 
 
 _NEXT = """\
@@ -102,7 +102,7 @@ Three things to try next:
   1. A job of your own:
        echo 'echo hello; sleep 20' > run.sh
        curl -F file=@run.sh -F user_id=1 -F service=example {front}/upload
-       curl {front}/download/2            # JSON while it runs, then the zip
+       curl {front}/download/{next_id}            # JSON while it runs, then the zip
   2. Let one job run at a time, submit three, and see the others say why they wait:
        hack/kubectl patch orchestratorquota default -n orchestrator-jobs --type=merge \\
          -p '{{"spec": {{"maxRunning": 1}}}}'
