@@ -1,37 +1,11 @@
 """Settings of the API, from the environment; the chart sets them all."""
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from orchestrator_wire.s3 import Location
+from orchestrator_wire.settings import WireSettings
 
 
-class Settings(BaseSettings):
-    """Where things are and how large requests may be."""
+class Settings(WireSettings):
+    """The API's own: its three ports."""
 
-    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", frozen=True)
-
-    namespace: str = Field(description="Namespace of the API, the operator and its Lease.")
-    jobs_namespace: str = Field(description="Namespace of jobs, services, quotas and pools.")
-    s3_endpoint: str = Field(description="HOST:PORT of the object store.")
-    s3_secure: bool = False
-    s3_region: str = "us-east-1"
-    s3_bucket: str = "orchestrator"
-    s3_access_key: str
-    s3_secret_key: str
     port: int = 5000
     gateway_port: int = 8081
     canary_port: int = 8082
-    log_level: str = "INFO"
-
-    @property
-    def store(self) -> Location:
-        """Return where the object store is."""
-        return Location(
-            endpoint=self.s3_endpoint,
-            region=self.s3_region,
-            bucket=self.s3_bucket,
-            access_key=self.s3_access_key,
-            secret_key=self.s3_secret_key,
-            secure=self.s3_secure,
-        )
