@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator_api.cluster import Cluster, now
+from orchestrator_api.cluster import Cluster
 from orchestrator_api.tokens import Caller
 from orchestrator_crds import OrchestratorJob, Phase, transitions
 from orchestrator_crds.job import StoredObject
@@ -16,6 +16,7 @@ from orchestrator_crds.lifecycle import LIVE
 from orchestrator_crds.names import RESULTS, job_of_pod, object_key
 from orchestrator_crds.outcome import Report, from_report
 from orchestrator_wire import errors
+from orchestrator_wire.kube import now
 from orchestrator_wire.s3 import Store
 
 log = logging.getLogger(__name__)

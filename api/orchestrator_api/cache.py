@@ -13,14 +13,13 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
-from orchestrator_crds.lifecycle import LIVE, TERMINAL
+from orchestrator_crds.lifecycle import LIVE, LIVE_SELECTOR
 from orchestrator_crds.names import job_name
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, resources_path
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Resource)
-LIVE_JOBS = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 PAUSE_SECONDS = 1.0
 ENDED_KEPT = 10_000
 # An ended job changes no more, but it may be deleted.
@@ -77,7 +76,7 @@ class Jobs:
 
     def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube, self._namespace = kube, namespace
-        self.live = Watched(kube, OrchestratorJob, namespace, fieldSelector=LIVE_JOBS)
+        self.live = Watched(kube, OrchestratorJob, namespace, fieldSelector=LIVE_SELECTOR)
         self._ended: OrderedDict[str, tuple[float, OrchestratorJob]] = OrderedDict()
 
     async def find(self, job_id: int) -> OrchestratorJob | None:

@@ -1,6 +1,5 @@
 """All of the API's writes to Kubernetes, and the live reads that they rest on."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob
@@ -8,11 +7,6 @@ from orchestrator_crds.meta import API_VERSION
 from orchestrator_wire.kube import Kube, resources_path
 
 LEASE = "orchestrator-operator"
-
-
-def now() -> str:
-    """Return the present as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Cluster:

@@ -22,6 +22,9 @@ class Phase(StrEnum):
 
 LIVE = frozenset({Phase.QUEUED, Phase.SUBMITTED, Phase.RUNNING})
 TERMINAL = frozenset(Phase) - LIVE
+# Field selectors, since Kubernetes has no OR: all but the phases that are not meant.
+LIVE_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
+ENDED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(LIVE))
 
 MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.QUEUED: frozenset({Phase.SUBMITTED, Phase.INVALID, Phase.KILLED}),

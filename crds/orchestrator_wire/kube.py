@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -16,6 +17,11 @@ MERGE_PATCH = "application/merge-patch+json"
 REQUEST_SECONDS = 15.0
 PAGE = "500"
 WATCH_SECONDS = 240
+
+
+def now() -> str:
+    """Return the present as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def resources_path(namespace: str, plural: str, name: str = "", subresource: str = "") -> str:

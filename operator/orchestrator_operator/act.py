@@ -10,11 +10,12 @@ from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.meta import Metadata
 from orchestrator_crds.outcome import Outcome
 from orchestrator_operator.cluster.lease import Lease
-from orchestrator_operator.cluster.writes import Writer, now
+from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core import podspec, steps
 from orchestrator_operator.core.judgement import Verdict
 from orchestrator_operator.mirror import JOBS, PODS, Mirror
 from orchestrator_wire import errors
+from orchestrator_wire.kube import now
 
 log = logging.getLogger(__name__)
 LEARN_SECONDS = 1.0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob
-from orchestrator_crds.lifecycle import LIVE
+from orchestrator_crds.lifecycle import ENDED_SELECTOR
 from orchestrator_crds.names import JOBS_PREFIX, folder_of_key
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, resources_path
@@ -15,7 +15,6 @@ from orchestrator_wire.s3 import Store
 log = logging.getLogger(__name__)
 # An upload's object is there before its job is; younger objects are never swept.
 SPARED = timedelta(hours=1)
-ENDED_JOBS = ",".join(f"status.phase!={phase}" for phase in sorted(LIVE))
 PAUSE_SECONDS = 5.0
 
 
@@ -44,7 +43,7 @@ class Bundles:
             try:
                 answer = await self._kube.request("GET", self._jobs, limit="1")
                 since = str(answer["metadata"]["resourceVersion"])
-                events = self._kube.watch(self._jobs, since, fieldSelector=ENDED_JOBS)
+                events = self._kube.watch(self._jobs, since, fieldSelector=ENDED_SELECTOR)
                 async for kind, body in events:
                     if kind == "DELETED":
                         await self.job_deleted(body)

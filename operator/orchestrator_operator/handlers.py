@@ -12,12 +12,10 @@ import aiohttp
 import kopf
 
 from orchestrator_crds import GROUP, VERSION, labels
-from orchestrator_crds.lifecycle import TERMINAL
+from orchestrator_crds.lifecycle import LIVE_SELECTOR
 from orchestrator_operator.mirror import ADMINISTERED, JOBS, PODS
 
 log = logging.getLogger(__name__)
-# Memory and traffic grow with live jobs, not with finished ones.
-LIVE_JOBS = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 
 Seen = Callable[[str, str | None, dict[str, Any]], None]
 
@@ -82,7 +80,8 @@ def settings() -> kopf.OperatorSettings:
     s.watching.server_timeout = 240
     s.watching.client_timeout = 300
     s.watching.chunk_size = 500
-    s.watching.field_selectors[GROUP, VERSION, JOBS] = LIVE_JOBS
+    # Memory and traffic grow with live jobs, not with finished ones.
+    s.watching.field_selectors[GROUP, VERSION, JOBS] = LIVE_SELECTOR
     s.watching.label_selectors["v1", PODS] = labels.JOB
     s.queueing.idle_timeout = 1.0
     return s

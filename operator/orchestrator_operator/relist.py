@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator_crds import labels
-from orchestrator_operator.handlers import LIVE_JOBS
+from orchestrator_crds.lifecycle import LIVE_SELECTOR
 from orchestrator_operator.mirror import ADMINISTERED, JOBS, PODS, Mirror, version
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, pods_path, resources_path
@@ -35,7 +35,7 @@ class Relist:
         self._paths: dict[str, tuple[str, dict[str, str]]] = {
             plural: (resources_path(namespace, plural), {}) for plural in ADMINISTERED
         }
-        self._paths[JOBS] = (resources_path(namespace, JOBS), {"fieldSelector": LIVE_JOBS})
+        self._paths[JOBS] = (resources_path(namespace, JOBS), {"fieldSelector": LIVE_SELECTOR})
         self._paths[PODS] = (pods_path(namespace), {"labelSelector": labels.JOB})
         # Versions that watches delivered; and versions that lists had but no watch delivered, with
         # how many lists in a row had them.

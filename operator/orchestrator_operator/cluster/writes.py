@@ -1,6 +1,5 @@
 """Every write of the operator: status patches by compare-and-swap, pods made and deleted."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
@@ -8,12 +7,7 @@ from orchestrator_crds.meta import Condition, set_condition
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.core.judgement import Verdict
 from orchestrator_wire import errors
-from orchestrator_wire.kube import Kube, pods_path, resources_path
-
-
-def now() -> str:
-    """Return the present as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+from orchestrator_wire.kube import Kube, now, pods_path, resources_path
 
 
 class Writer:
