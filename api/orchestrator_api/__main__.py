@@ -17,11 +17,12 @@ from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
-from orchestrator_api.ids import Ids
+from orchestrator_api.ids import Ids, highest_in_use
 from orchestrator_api.settings import Settings
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tokens import Tokens
 from orchestrator_wire import errors
+from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store
 
@@ -73,16 +74,20 @@ async def main() -> None:
     )
     kube = await Kube.connect()
     store = Store.connect(settings.store)
-    jobs, services = Jobs(kube, settings.jobs_namespace), Services(kube, settings.jobs_namespace)
+    jobs = Jobs(kube, store, settings.jobs_namespace)
+    services = Services(kube, settings.jobs_namespace)
     cluster = Cluster(kube, settings.namespace, settings.jobs_namespace)
-    ids = Ids(kube, settings.namespace)
+    ids = Ids(
+        kube, settings.namespace, lambda: highest_in_use(kube, store, settings.jobs_namespace)
+    )
+    events = Events(kube, settings.jobs_namespace, "orchestrator-api")
     canary = Canary(settings.canary_port)
     await canary.open()
-    context = Context(store, cluster, jobs, services, Submissions(store, cluster, ids, services))
+    submissions = Submissions(store, cluster, ids, services, settings.callback_hosts)
+    context = Context(store, cluster, jobs, services, submissions)
     gateway = create_gateway(
         Tokens(kube, settings.jobs_namespace),
-        Attempts(cluster, store),
-        services,
+        Attempts(cluster, store, services, events),
         canary,
         lambda: jobs.live.synced and services.watched.synced,
     )

@@ -8,14 +8,16 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator_api.cache import Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.tokens import Caller
 from orchestrator_crds import OrchestratorJob, Phase, transitions
-from orchestrator_crds.job import StoredObject
+from orchestrator_crds.job import Progress, StoredObject
 from orchestrator_crds.lifecycle import LIVE
 from orchestrator_crds.names import RESULTS, job_of_pod, object_key
 from orchestrator_crds.outcome import Report, from_report
 from orchestrator_wire import errors
+from orchestrator_wire.events import Events
 from orchestrator_wire.kube import now
 from orchestrator_wire.s3 import Store
 
@@ -33,6 +35,8 @@ class Attempts:
 
     cluster: Cluster
     store: Store
+    services: Services
+    events: Events
 
     async def start(self, caller: Caller) -> OrchestratorJob:
         """Let *caller* be the one pod of the current attempt, Submitted → Running.
@@ -77,8 +81,8 @@ class Attempts:
     ) -> OrchestratorJob:
         """Record the end of *caller*'s attempt, Running → its end; telling twice is telling once.
 
-        Without an exit record the phase stays Running, since only the kubelet knows; the results
-        are kept all the same.
+        Or back to Queued, when the service gives it another attempt. Without an exit record the
+        phase stays Running, since only the kubelet knows; the results are kept all the same.
         """
         for _ in range(TRIES):
             job, _ = await self._read(caller)
@@ -86,19 +90,36 @@ class Attempts:
                 raise NotYours(f"Job {job.metadata.name} is not run by pod {caller.pod}.")
             if job.status.phase not in LIVE:
                 return job
-            stored = await self._stored(job, results)
+            left = transitions.Leftovers(
+                results=await self._stored(job, results),
+                log_tail=report.log_tail,
+                skipped=transitions.skipped(report.skipped, report.skipped_count),
+                progress=Progress.read(report.progress, now()),
+            )
             outcome = from_report(report, terminate=job.spec.terminate)
             if outcome is not None:
-                patch = transitions.finish(job, outcome, now=now(), results=stored)
-            elif stored is not None:
-                patch = {"results": stored.to_dict()}
-            else:
+                service = self.services.find(job.spec.service)
+                spec = service.spec if service else None
+                patch = transitions.settle(job, outcome, spec, now=now(), left=left)
+            elif not (patch := left.to_dict()):
                 return job
             try:
-                return await self.cluster.patch_status(job, patch)
+                ended = await self.cluster.patch_status(job, patch)
             except errors.Conflict:
                 continue
+            if outcome is not None and outcome.phase is Phase.FAILED:
+                await self.events.warn(job, outcome.reason, ended.status.message)
+            return ended
         raise errors.Temporary(f"Job {caller.pod} changes too fast to be ended.")
+
+    async def progress(self, caller: Caller, text: str) -> None:
+        """Record how far *caller*'s attempt is; raises NotYours."""
+        job = await self.current(caller)
+        progress = Progress.read(text, now())
+        if progress is not None and (
+            job.status.progress is None or job.status.progress.text != progress.text
+        ):
+            await self.cluster.patch_status(job, transitions.progressed(progress))
 
     async def _stored(
         self, job: OrchestratorJob, results: dict[str, Any] | None

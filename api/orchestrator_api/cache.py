@@ -5,6 +5,7 @@ A poll of a live job costs no request to Kubernetes. A job that is not here cost
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections import OrderedDict
@@ -14,16 +15,24 @@ from pydantic import ValidationError
 
 from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
 from orchestrator_crds.lifecycle import LIVE, LIVE_SELECTOR
-from orchestrator_crds.names import job_name
+from orchestrator_crds.names import job_name, record_key
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, resources_path
+from orchestrator_wire.s3 import Store
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Resource)
 PAUSE_SECONDS = 1.0
-ENDED_KEPT = 10_000
-# An ended job changes no more, but it may be deleted.
-ENDED_SECONDS = 5.0
+ENDED_KEPT = 2_000
+# An ended job changes no more, but it may expire or be deleted.
+ENDED_SECONDS = 15.0
+
+
+def slim(body: dict[str, Any]) -> dict[str, Any]:
+    """Drop from a job what can be long and is not asked for here: the list of its files."""
+    inputs = (body.get("spec") or {}).get("inputs") or {}
+    inputs.pop("files", None)
+    return body
 
 
 class Watched(Generic[R]):
@@ -65,17 +74,17 @@ class Watched(Generic[R]):
 
     def _parse(self, body: dict[str, Any]) -> R | None:
         try:
-            return self._kind.parse(body)
+            return self._kind.parse(slim(body))
         except ValidationError as error:
             log.warning("Cannot read a %s: %s", self._kind.__name__, error)
             return None
 
 
 class Jobs:
-    """Jobs by number: live ones from the watch, ended ones from a bounded cache, else by asking."""
+    """Jobs by number: live ones from the watch, ended ones from a bounded cache over records."""
 
-    def __init__(self, kube: Kube, namespace: str) -> None:
-        self._kube, self._namespace = kube, namespace
+    def __init__(self, kube: Kube, store: Store, namespace: str) -> None:
+        self._kube, self._store, self._namespace = kube, store, namespace
         self.live = Watched(kube, OrchestratorJob, namespace, fieldSelector=LIVE_SELECTOR)
         self._ended: OrderedDict[str, tuple[float, OrchestratorJob]] = OrderedDict()
 
@@ -89,15 +98,32 @@ class Jobs:
         self._drop_old()
         if ended is not None and time.monotonic() - at < ENDED_SECONDS:
             return ended
-        try:
-            path = resources_path(self._namespace, OrchestratorJob.plural, name)
-            job = OrchestratorJob.parse(await self._kube.request("GET", path))
-        except errors.NotFound:
+        job = await self._recorded(job_id) or await self._asked(name)
+        if job is None:
             self._ended.pop(name, None)
             return None
         self.learn(job)
         # One made with kubectl may have such a name, but has no number.
         return job if job.spec.id == job_id else None
+
+    async def _recorded(self, job_id: int) -> OrchestratorJob | None:
+        """Return an ended job from its record, or None when there is none (yet)."""
+        try:
+            return OrchestratorJob.parse(
+                slim(json.loads(await self._store.get(record_key(job_id))))
+            )
+        except errors.NoSuchObject:
+            return None
+        except (errors.StoreDown, ValueError) as error:
+            log.warning("The record of job %d cannot be read: %s", job_id, error)
+            return None
+
+    async def _asked(self, name: str) -> OrchestratorJob | None:
+        try:
+            path = resources_path(self._namespace, OrchestratorJob.plural, name)
+            return OrchestratorJob.parse(slim(await self._kube.request("GET", path)))
+        except errors.NotFound:
+            return None
 
     def _drop_old(self) -> None:
         """Let go of ended jobs that were read too long ago; they lie in the order of reading."""

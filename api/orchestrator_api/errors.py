@@ -41,15 +41,24 @@ class JobNotFound(ApiError):  # noqa: N818
         super().__init__(f"Job {job_id} not found in the database")
 
 
-class ResultsMissing(ApiError):  # noqa: N818
-    """The results are not in the store, or are not those that were recorded."""
+class FilesMissing(ApiError):  # noqa: N818
+    """The job's files are not in the store."""
+
+    status = 410
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"The files of job {job_id} are not there any more. Submit the job again.")
+
+
+class FilesReplaced(ApiError):  # noqa: N818
+    """What lies in the store is not what the job left there."""
 
     status = 410
 
     def __init__(self, job_id: int) -> None:
         super().__init__(
-            f"The files of job {job_id} are not there any more, or are not those it left. "
-            "Submit the job again."
+            f"The files of job {job_id} are not those that it left: they were replaced or damaged "
+            "since, so they are not handed out. Submit the job again."
         )
 
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from orchestrator_api.errors import RangeNotSatisfiable
+from orchestrator_wire import errors
 from orchestrator_wire.s3 import Store
 
 ZIP = "application/zip"
@@ -36,29 +38,43 @@ def one_range(header: str, size: int) -> tuple[int, int] | None:
     return first, last
 
 
-async def zip_response(
-    store: Store, key: str, name: str, *, etag: str = "", asked_range: str = "", head: bool = False
-) -> Response:
-    """Return the zip at *key* as an answer, streamed; raises NoSuchObject or StoreDown.
+@dataclass(frozen=True)
+class Asked:
+    """What a client asked for: its Range and If-Range headers, and whether the head is enough."""
 
-    With *etag*, a replaced object is refused before the first byte.
+    byte_range: str = ""
+    if_range: str = ""
+    head: bool = False
+
+
+async def zip_response(
+    store: Store, key: str, name: str, asked: Asked, *, etag: str = ""
+) -> Response:
+    """Return the zip at *key* as an answer, streamed; raises NoSuchObject, Replaced or StoreDown.
+
+    With *etag*, an object that was replaced since is refused before the first byte.
     """
     size, found_etag = await store.stat(key)
+    if etag and found_etag != etag:
+        raise errors.Replaced(f"{key} has the ETag {found_etag}, not {etag}")
+    quoted = f'"{found_etag}"'
     headers = {
-        "ETag": f'"{etag or found_etag}"',
+        "ETag": quoted,
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{name}"',
         "X-Content-Type-Options": "nosniff",
     }
-    part = one_range(asked_range, size) if asked_range else None
+    # A part of another version would not fit what the client has (RFC 9110, 13.1.5).
+    partial = asked.byte_range and asked.if_range in {"", quoted}
+    part = one_range(asked.byte_range, size) if partial else None
     if part:
         headers["Content-Range"] = f"bytes {part[0]}-{part[1]}/{size}"
     headers["Content-Length"] = str(part[1] - part[0] + 1 if part else size)
     status = 206 if part else 200
-    if head:
+    if asked.head:
         return Response(status_code=status, headers=headers, media_type=ZIP)
     _, pieces = await store.read(
-        key, etag=etag or found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
+        key, etag=found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
     )
     return StreamingResponse(closing(pieces), status_code=status, headers=headers, media_type=ZIP)
 

@@ -7,16 +7,15 @@ kubelet gave to their agent.
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
-from orchestrator_api.cache import Services
 from orchestrator_api.errors import TooLarge
 from orchestrator_api.files import ZIP, closing
 from orchestrator_api.tokens import BadToken, Caller, Tokens
@@ -24,17 +23,29 @@ from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.names import PARTIAL, RESULTS, object_key
 from orchestrator_crds.outcome import Report
 from orchestrator_wire import errors as wire
+from orchestrator_wire.events import Pace
 from orchestrator_wire.s3 import Store, Stored
 
 log = logging.getLogger(__name__)
 router = APIRouter()
 LONGEST_REPORT = 64 * 1024
+PROGRESS_PER_SECOND = 5.0
 
 
 class EndOfAttempt(Report):
     """The agent's last word: how it ended, and the receipt for the results."""
 
     results: dict[str, Any] | None = None
+
+
+class Said(BaseModel):
+    """What run.sh says about its progress."""
+
+    text: str = Field(max_length=4096)
+
+
+class TooFast(Exception):  # noqa: N818
+    """More than the cluster should be written to; asking again later makes sense."""
 
 
 class Canary:
@@ -94,9 +105,20 @@ async def inputs(caller: Who, attempts: Allowed) -> Response:
     job = await attempts.current(caller)
     if job.spec.inputs is None:
         return Response(of_script(job.spec.script or ""), media_type=ZIP)
-    head, pieces = await attempts.store.read(job.spec.inputs.key)
+    head, pieces = await attempts.store.read(job.spec.inputs.key, etag=job.spec.inputs.etag)
     headers = {"Content-Length": head.headers["Content-Length"]}
     return StreamingResponse(closing(pieces), headers=headers, media_type=ZIP)
+
+
+@router.post("/progress", status_code=204)
+async def progress(caller: Who, attempts: Allowed, request: Request) -> None:
+    """Tell how far run.sh is."""
+    pace: Pace = request.app.state.pace
+    # A write for each of many jobs would be felt by all; the agent asks again.
+    if not pace.spend():
+        raise TooFast("Too much progress at once; tell again later.")
+    said = Said.model_validate_json(await _small(request))
+    await attempts.progress(caller, said.text)
 
 
 @router.put("/snapshot")
@@ -113,8 +135,7 @@ async def results(caller: Who, attempts: Allowed, request: Request) -> dict[str,
 
 async def _store(caller: Caller, attempts: Attempts, request: Request, name: str) -> dict[str, Any]:
     job = await attempts.current(caller)
-    services: Services = request.app.state.services
-    service = services.find(job.spec.service)
+    service = attempts.services.find(job.spec.service)
     limit = service.spec.results.max_bytes if service else None
     stored = await _receive(attempts.store, job, name, request.stream(), limit)
     return {"sizeBytes": stored.size_bytes, "sha256": stored.sha256, "etag": stored.etag}
@@ -178,12 +199,13 @@ def _failure(status: int) -> Any:
 
 
 def create_gateway(
-    tokens: Tokens, attempts: Attempts, services: Services, canary_port: Canary, ready: Any
+    tokens: Tokens, attempts: Attempts, canary_port: Canary, ready: Callable[[], bool]
 ) -> FastAPI:
     """Return the gateway's application."""
     app = FastAPI(title="Orchestrator gateway", openapi_url=None)
     app.state.tokens, app.state.attempts = tokens, attempts
-    app.state.services, app.state.canary, app.state.ready = services, canary_port, ready
+    app.state.canary, app.state.ready = canary_port, ready
+    app.state.pace = Pace(PROGRESS_PER_SECOND)
     app.include_router(router)
     # 409 tells an agent to end; 401 and 503 tell it to try again.
     statuses: dict[type[Exception], int] = {
@@ -192,8 +214,10 @@ def create_gateway(
         ValidationError: 422,
         TooLarge: 413,
         wire.NoSuchObject: 404,
+        wire.Replaced: 410,
         wire.StoreDown: 503,
         wire.ClusterError: 503,
+        TooFast: 429,
     }
     for kind, status in statuses.items():
         app.add_exception_handler(kind, _failure(status))

@@ -47,6 +47,8 @@ def answer(job: OrchestratorJob) -> JobAnswer:
     """Return what a poll of *job* is answered."""
     phase = phase_for_rest(job)
     message = job.status.message or _WORDS.get(phase, "")
+    if phase is Phase.RUNNING and job.status.progress is not None and not job.status.reason:
+        message = f"The job is running: {job.status.progress.text}"
     if phase is Phase.KILLED and job.status.phase in LIVE:
         message = "The job is being stopped, as was asked."
     return JobAnswer(id=job.spec.id or 0, status=str(phase), message=message)

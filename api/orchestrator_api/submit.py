@@ -5,7 +5,7 @@ A failure on the way leaves nothing behind; a 201 is a promise that the job exis
 
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from orchestrator_api.bundle import Bundle
@@ -30,8 +30,16 @@ class PerhapsCreated(errors.Temporary):
 class Submissions:
     """Turns uploads into jobs."""
 
-    def __init__(self, store: Store, cluster: Cluster, ids: Ids, services: Services) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        ids: Ids,
+        services: Services,
+        callback_hosts: Collection[str] = (),
+    ) -> None:
         self._store, self._cluster, self._ids, self._services = store, cluster, ids, services
+        self._callback_hosts = callback_hosts
 
     async def submit(self, mark: str, body: AsyncIterator[bytes]) -> OrchestratorJob:
         """Store what *body* holds and create its job; raises ApiError and the wire's errors."""
@@ -39,15 +47,23 @@ class Submissions:
         key = object_key(secrets.token_hex(16), INPUTS)
         async with self._store.upload(key) as upload:
             with Bundle(upload, self._services.largest_upload) as bundle:
-                form = Form(bundle, self._services)
+                form = Form(bundle, self._services, self._callback_hosts)
                 await receive(form, mark, body)
                 user, service = form.check()
                 await bundle.close()
             stored = await upload.finish()
+        looked_at = service.spec.script_policy != "Off"
         inputs = Inputs(
-            key=key, size_bytes=stored.size_bytes, sha256=stored.sha256, files=tuple(bundle.files)
+            key=key,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            etag=stored.etag,
+            files=tuple(bundle.files),
+            findings=await form.findings() if looked_at else (),
         )
         spec = {"service": service.metadata.name, "userID": str(user), "inputs": inputs.to_dict()}
+        if callback := form.fields.get("callback_url"):
+            spec["callbackURL"] = callback
         try:
             return await self._create(spec)
         except PerhapsCreated:

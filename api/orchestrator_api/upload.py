@@ -4,9 +4,10 @@ Never a body in memory or in a temporary file: what is kept back is one part of 
 multipart upload. Fields may come before or after files.
 """
 
+import asyncio
 import re
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from multipart import (
     MultipartError,
@@ -20,16 +21,19 @@ from orchestrator_api.bundle import Bundle
 from orchestrator_api.cache import Services
 from orchestrator_api.errors import ApiError, BadRequest, TooLarge
 from orchestrator_crds import OrchestratorService
+from orchestrator_crds.callback import allowed
 from orchestrator_crds.job import MAX_FILES
-from orchestrator_crds.names import BadFileName, file_name
+from orchestrator_crds.names import SCRIPT, BadFileName, file_name
+from orchestrator_crds.script import LONGEST_SCRIPT, findings
 
 LONGEST_FIELD = 64 * 1024
 MOST_FIELDS = 100
-READ_FIELDS = frozenset({"user_id", "service"})
+READ_FIELDS = frozenset({"user_id", "service", "callback_url"})
 # Multipart headers and boundaries come on top of the files themselves.
 OVERHEAD_BYTES = 1 << 20
 # How much of a refused upload is still read, so that its sender gets to read the answer.
 DISCARDED_BYTES = 64 << 20
+LONG = 8 * 1024
 _USER = re.compile(r"[+-]?[0-9]{1,10}")
 
 
@@ -53,14 +57,19 @@ def check_length(content_length: str, services: Services) -> None:
 class Form:
     """The fields and files of one upload, while they come in."""
 
-    def __init__(self, bundle: Bundle, services: Services) -> None:
+    def __init__(
+        self, bundle: Bundle, services: Services, callback_hosts: Collection[str] = ()
+    ) -> None:
         self._bundle, self._services = bundle, services
+        self._callback_hosts = callback_hosts
         self.fields: dict[str, str] = {}
         self._field_count = 0
         self._names: set[str] = set()
         self._field: bytearray | None = None
         self._segment: MultipartSegment | None = None
         self._file_bytes = 0
+        self._name = ""
+        self._script = bytearray()
 
     @property
     def limit(self) -> int:
@@ -87,7 +96,15 @@ class Form:
             self._file_bytes += len(event)
             if self._file_bytes > self.limit:
                 raise _too_large(self.limit)
+            if self._name == SCRIPT and len(self._script) < LONGEST_SCRIPT:
+                self._script += event
             await self._bundle.write(bytes(event))
+
+    async def findings(self) -> tuple[str, ...]:
+        """Return what is suspicious in the run.sh of a complete form."""
+        text = self._script.decode(errors="replace")
+        # A long one takes longer to look at than others should have to wait.
+        return await asyncio.to_thread(findings, text) if len(text) > LONG else findings(text)
 
     def _begin(self, segment: MultipartSegment) -> None:
         self._segment = segment
@@ -109,6 +126,7 @@ class Form:
         if same in self._names:
             raise BadRequest(f"Two files have the name {name!r}; rename one of them.")
         self._names.add(same)
+        self._name = name
         if len(self._names) > MAX_FILES:
             raise BadRequest(f"More than {MAX_FILES} files; pack some of them into one.")
         self._bundle.begin(name)
@@ -143,6 +161,12 @@ class Form:
             )
         if self._file_bytes > service.spec.inputs.max_bytes:
             raise _too_large(service.spec.inputs.max_bytes)
+        callback = self.fields.get("callback_url")
+        if callback is not None and not allowed(callback, self._callback_hosts):
+            raise BadRequest(
+                "The callback_url is not one that the administrator allows; leave it out, or ask "
+                "for its host to be allowed."
+            )
         return int(user), service
 
 

@@ -1,18 +1,34 @@
 """OrchestratorJob: one run of one user's files on one service."""
 
-from typing import Annotated, ClassVar
+import re
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from orchestrator_crds.lifecycle import Phase
-from orchestrator_crds.meta import Column, Condition, Model, ObjectName, Resource, Timestamp
+from orchestrator_crds.meta import (
+    CallbackURL,
+    Column,
+    Condition,
+    Model,
+    ObjectName,
+    Resource,
+    Timestamp,
+)
 from orchestrator_crds.names import folder_of_key
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex.")]
 ObjectKey = Annotated[str, Field(min_length=1, max_length=512)]
 
 MAX_FILES = 1000
-_IMMUTABLE = ("id", "service", "userID", "inputs", "script")
+LONGEST_TAIL = 4096
+MAX_FINDINGS = 20
+MAX_SKIPPED = 20
+_IMMUTABLE = ("id", "service", "userID", "inputs", "script", "callbackURL")
+
+
+# Steps done of all steps, or percent.
+_STEPS = re.compile(r"([0-9]{1,9}) *(?:/ *([0-9]{1,9})\b|%)")
 
 
 class InputFile(Model):
@@ -30,6 +46,14 @@ class Inputs(Model):
     sha256: Sha256
     files: tuple[InputFile, ...] = Field(
         default=(), max_length=MAX_FILES, description="The files in the zip, in upload order."
+    )
+    etag: str = Field(
+        default="", max_length=128, description="Its ETag; the job gets just this one."
+    )
+    findings: tuple[Annotated[str, Field(max_length=512)], ...] = Field(
+        default=(),
+        max_length=MAX_FINDINGS,
+        description="Suspicious commands that run.sh holds, each with its line.",
     )
 
 
@@ -57,6 +81,12 @@ class JobSpec(Model):
         min_length=1,
         max_length=65536,
         description="The text of run.sh, for jobs made with kubectl instead of an upload.",
+    )
+    callback_url: CallbackURL | None = Field(
+        default=None,
+        alias="callbackURL",
+        description="Where the job's end is told, by a signed POST. Needs an administrator's "
+        "leave for its host.",
     )
     terminate: bool = Field(
         default=False, description="Set to true to stop the job. Cannot be taken back."
@@ -106,6 +136,45 @@ class StoredObject(Model):
     updated_at: Timestamp
 
 
+class Progress(Model):
+    """How far run.sh says it is."""
+
+    text: str = Field(max_length=200, description="Its own words, such as `3/10 refining`.")
+    done: int | None = Field(default=None, ge=0, description="Steps done, if it gave a number.")
+    total: int | None = Field(default=None, ge=0, description="Steps in all, if it gave a number.")
+    updated_at: Timestamp
+
+    @classmethod
+    def read(cls, text: str, now: str) -> "Progress | None":
+        """Return what a line such as `3/10 refining` or `40%` says; None when it says nothing."""
+        clean = "".join(c for c in text if c.isprintable()).strip()[:200]
+        if not clean:
+            return None
+        found = _STEPS.match(clean)
+        done, total = (int(found[1]), int(found[2] or 100)) if found else (None, None)
+        return cls(text=clean, done=done, total=total, updated_at=now)
+
+
+class Skipped(Model):
+    """What the results leave out: links, sockets, devices, and what could not be read."""
+
+    count: int = Field(ge=0, description="How many.")
+    names: tuple[Annotated[str, Field(max_length=512)], ...] = Field(
+        default=(), max_length=MAX_SKIPPED, description="The first of them."
+    )
+
+
+class Callback(Model):
+    """Whether the end of the job was told to its callback."""
+
+    state: Literal["Pending", "Delivered", "Failed", "Refused"] = Field(
+        description="Refused: the administrator does not allow the host. Failed: given up."
+    )
+    attempts: int = Field(default=0, ge=0, description="How often it was tried.")
+    message: str = Field(default="", max_length=512, description="What came back at the last try.")
+    updated_at: Timestamp
+
+
 class JobStatus(Model):
     """What became of the job so far. Written by operator and gateway only."""
 
@@ -130,8 +199,28 @@ class JobStatus(Model):
     submitted_at: Timestamp | None = Field(default=None, description="When it was admitted.")
     started_at: Timestamp | None = Field(default=None, description="When its pod got the inputs.")
     finished_at: Timestamp | None = Field(default=None, description="When it reached its end.")
+    expires_at: Timestamp | None = Field(
+        default=None, description="When its files are deleted, and this resource with them."
+    )
+    infrastructure_retries: int = Field(
+        default=0, ge=0, description="New attempts so far for failures that were not the job's."
+    )
+    user_retries: int = Field(
+        default=0, ge=0, description="New attempts so far after run.sh itself failed."
+    )
+    not_before: Timestamp | None = Field(
+        default=None, description="A job that is to be run again waits at least until then."
+    )
+    progress: Progress | None = Field(default=None, description="How far run.sh says it is.")
     results: StoredObject | None = Field(
         default=None, description="The working directory as run.sh left it."
+    )
+    skipped: Skipped | None = Field(default=None, description="What the results leave out.")
+    log_tail: str = Field(
+        default="", max_length=LONGEST_TAIL, description="The end of what run.sh printed."
+    )
+    callback: Callback | None = Field(
+        default=None, description="Whether the job's end was told to its callback."
     )
 
 
@@ -155,7 +244,13 @@ class OrchestratorJob(Resource):
     )
     # Room for the number that its pods' names add, within the 63 that a label's value may have.
     longest_name = 52
-    selectable = (".spec.service", ".spec.userID", ".status.phase", ".status.claim.pool")
+    selectable = (
+        ".spec.service",
+        ".spec.userID",
+        ".status.phase",
+        ".status.claim.pool",
+        ".status.callback.state",
+    )
     rules = (
         {
             # Not `name == 'job-' + string(id)`: the server deems that too dear to compute.

@@ -27,6 +27,7 @@ LIVE_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 ENDED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(LIVE))
 
 MOVES: dict[Phase, frozenset[Phase]] = {
+    # Invalid is what can never run: its service, script or files are missing or wrong.
     Phase.QUEUED: frozenset({Phase.SUBMITTED, Phase.INVALID, Phase.KILLED}),
     # Back to Queued is an infrastructure retry, never the user's doing. A job may fail or be
     # found complete without having been seen Running: the watch may skip a state.
@@ -75,6 +76,7 @@ class Reason(StrEnum):
     TERMINATED = "Terminated"
     UNKNOWN_SERVICE = "UnknownService"
     INVALID_SPEC = "InvalidSpec"
+    SCRIPT_REFUSED = "ScriptRefused"
     # Over, and it is the infrastructure's.
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_START_FAILED = "ContainerStartFailed"
@@ -83,6 +85,7 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     POD_REJECTED = "PodRejected"
     INPUTS_MISSING = "InputsMissing"
+    INPUTS_CORRUPTED = "InputsCorrupted"
     RESULTS_LOST = "ResultsLost"
     AGENT_LOST = "AgentLost"
     NETWORK_NOT_ISOLATED = "NetworkNotIsolated"
@@ -97,8 +100,11 @@ INFRASTRUCTURE = frozenset(
         Reason.POD_DELETED,
         Reason.POD_REJECTED,
         Reason.INPUTS_MISSING,
+        Reason.INPUTS_CORRUPTED,
         Reason.RESULTS_LOST,
         Reason.AGENT_LOST,
         Reason.NETWORK_NOT_ISOLATED,
     }
 )
+# Another attempt cannot mend these.
+HOPELESS = frozenset({Reason.INPUTS_MISSING, Reason.INPUTS_CORRUPTED})

@@ -1,6 +1,7 @@
 """What all our custom resources share: group, version, metadata, conditions."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,25 @@ ObjectName = Annotated[
     str,
     Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
 ]
+CallbackURL = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")]
+
+
+def later(moment: str, seconds: float) -> str:
+    """Return the RFC 3339 time that is *seconds* after *moment*; raises ValueError for no time."""
+    when = datetime.fromisoformat(moment).astimezone(UTC)
+    try:
+        when += timedelta(seconds=seconds)
+    except OverflowError:
+        when = datetime.max.replace(tzinfo=UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_of(moment: object) -> float:
+    """Return an RFC 3339 time as seconds since 1970, or 0 when there is none that can be read."""
+    try:
+        return datetime.fromisoformat(str(moment)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 class Model(BaseModel):

@@ -9,6 +9,7 @@ INPUTS = "inputs.zip"
 PARTIAL = "partial.zip"
 RESULTS = "results.zip"
 JOBS_PREFIX = "jobs/"
+RECORDS_PREFIX = "records/"
 SCRIPT = "run.sh"
 
 # Categories that no honest file name holds: control, format (right-to-left overrides hide a
@@ -41,6 +42,17 @@ def job_of_pod(pod: str) -> tuple[str, int] | None:
 def object_key(folder: str, name: str) -> str:
     """Return the key of *name* in a job's folder, which is a random id drawn by the API."""
     return f"{JOBS_PREFIX}{folder}/{name}"
+
+
+def record_key(job_id: int) -> str:
+    """Return the key of the record of an ended job."""
+    return f"{RECORDS_PREFIX}{job_id}.json"
+
+
+def job_id_of_record(key: str) -> int:
+    """Return the number of the job that a key is the record of, or 0 when it is of none."""
+    number = key.removeprefix(RECORDS_PREFIX).removesuffix(".json")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 11 else 0
 
 
 def folder_of_key(key: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orchestrator_crds.lifecycle import Phase, Reason
-from orchestrator_crds.meta import Model
+from orchestrator_crds.meta import Model, seconds_of
 
 OOM_EXIT = 137
 
@@ -33,8 +33,8 @@ def killed(*, running: bool) -> Outcome:
 class Report(Model):
     """What the agent tells at the end of an attempt."""
 
-    # From the wrapper: exit, deadline, terminated. From the agent: inputs, network, lost.
-    why: Literal["exit", "deadline", "terminated", "inputs", "network", "lost"]
+    # From the wrapper: exit, deadline, disk, terminated. From the agent: the others.
+    why: Literal["exit", "deadline", "disk", "terminated", "inputs", "corrupt", "network", "lost"]
     exit_code: int | None = None
     oom_kills: int = 0
     message: str = ""
@@ -43,6 +43,11 @@ class Report(Model):
     results_lost: str = ""
     # The end of what run.sh printed.
     log_tail: str = ""
+    # The last words of its progress.
+    progress: str = ""
+    # What the results leave out: how much, and the first names.
+    skipped_count: int = 0
+    skipped: tuple[str, ...] = ()
 
 
 def from_report(report: Report, *, terminate: bool) -> Outcome | None:
@@ -66,13 +71,19 @@ def from_report(report: Report, *, terminate: bool) -> Outcome | None:
     return Outcome(Phase.FAILED, reason, _with_log(sentence, report.log_tail), code)
 
 
-_BEFORE_THE_START = {"inputs": Reason.INPUTS_MISSING, "network": Reason.NETWORK_NOT_ISOLATED}
+_BEFORE_THE_START = {
+    "inputs": Reason.INPUTS_MISSING,
+    "corrupt": Reason.INPUTS_CORRUPTED,
+    "network": Reason.NETWORK_NOT_ISOLATED,
+}
 
 
 def _users_own(report: Report, code: int) -> tuple[Reason, str]:
     ended = f"run.sh ended with exit code {code}"
     if report.why == "deadline":
         return Reason.DEADLINE_EXCEEDED, _TOO_LONG
+    if report.why == "disk":
+        return Reason.DISK_LIMIT_EXCEEDED, _TOO_MUCH_DISK
     if report.too_large:
         return Reason.RESULTS_TOO_LARGE, f"{ended}, but its results are too large to be kept."
     if code == 0:
@@ -84,10 +95,11 @@ def _users_own(report: Report, code: int) -> tuple[Reason, str]:
 
 
 _TOO_LONG = "The job ran longer than its service allows and was stopped."
+_TOO_MUCH_DISK = "The job used more disk than its service allows and was stopped."
 
 
 def _infrastructure(what: str) -> str:
-    return f"Not the job's fault: {what}. Submit it again."
+    return f"Not the job's fault: {what}."
 
 
 def _with_log(sentence: str, log_tail: str) -> str:
@@ -104,12 +116,15 @@ def from_pod(pod: dict[str, Any], *, terminate: bool, started: bool = True) -> O
     status = pod.get("status") or {}
     if terminate:
         return killed(running=bool(status.get("startTime")))
-    if _condition(status, "DisruptionTarget"):
+    if disruption := _condition(status, "DisruptionTarget"):
+        # Pod garbage collection ends the pods of a node whose object is gone.
+        if disruption.get("reason") == "DeletionByPodGC":
+            return Outcome(Phase.FAILED, Reason.NODE_LOST, _infrastructure("its node was lost"))
         return Outcome(
             Phase.FAILED, Reason.EVICTED, _infrastructure("the cluster took its node away")
         )
     if status.get("reason") == "Evicted":
-        message = f"The job used more disk than its service allows: {status.get('message', '')}"
+        message = f"{_TOO_MUCH_DISK} ({status.get('message', '')})"
         return Outcome(Phase.FAILED, Reason.DISK_LIMIT_EXCEEDED, message)
     if not started:
         sentence = "its pod ended before run.sh could start"
@@ -124,12 +139,25 @@ def from_pod(pod: dict[str, Any], *, terminate: bool, started: bool = True) -> O
         return Outcome(Phase.FAILED, Reason.OOM_KILLED, sentence, OOM_EXIT)
     if failure := _start_failure(status):
         return failure
-    if (pod.get("metadata") or {}).get("deletionTimestamp"):
-        return pod_gone(terminate=False)
     agent = _terminated(status, "agent")
+    deleted = (pod.get("metadata") or {}).get("deletionTimestamp")
+    # An agent that ends after the deletion was asked for ended because of it.
+    if deleted and not _agent_died_first(pod):
+        return pod_gone(terminate=False)
     detail = f"exit code {agent.get('exitCode', 'unknown')}"
     sentence = f"the agent beside it ended without a report ({detail})"
     return Outcome(Phase.FAILED, Reason.AGENT_LOST, _infrastructure(sentence))
+
+
+def _agent_died_first(pod: dict[str, Any]) -> bool:
+    """Return whether the agent ended by itself, before anybody asked for the pod's deletion."""
+    metadata = pod.get("metadata") or {}
+    # The deletion's time is when the grace is over; it was asked for that much earlier.
+    asked_at = seconds_of(metadata.get("deletionTimestamp")) - float(
+        metadata.get("deletionGracePeriodSeconds") or 0
+    )
+    state = _terminated(pod.get("status") or {}, "agent")
+    return bool(state.get("exitCode")) and 0 < seconds_of(state.get("finishedAt")) <= asked_at
 
 
 def _start_failure(status: dict[str, Any]) -> Outcome | None:
@@ -182,9 +210,10 @@ def _could_not_start(state: dict[str, Any]) -> Outcome:
     return Outcome(Phase.FAILED, Reason.CONTAINER_START_FAILED, _infrastructure(sentence))
 
 
-def _condition(status: dict[str, Any], kind: str) -> bool:
-    conditions = status.get("conditions") or ()
-    return any(c.get("type") == kind and c.get("status") == "True" for c in conditions)
+def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = status.get("conditions") or []
+    found = (c for c in conditions if c.get("type") == kind and c.get("status") == "True")
+    return next(found, {})
 
 
 def _terminated(status: dict[str, Any], container: str) -> dict[str, Any]:

@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from orchestrator_crds.meta import Column, Model, ObjectName, ReadyStatus, Resource
+from orchestrator_crds.meta import (
+    CallbackURL,
+    Column,
+    Model,
+    ObjectName,
+    ReadyStatus,
+    Resource,
+)
 
 Quantity = Annotated[
     str,
@@ -44,6 +51,50 @@ class ResultLimits(Model):
     """What a job may leave behind."""
 
     max_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest results.zip, in bytes.")
+
+
+class Retries(Model):
+    """How often a job is run again by itself."""
+
+    infrastructure: int = Field(
+        default=3,
+        ge=0,
+        le=20,
+        description="Most new attempts after failures that are not the job's: a lost node, an "
+        "image that could not be pulled, a file store that was away.",
+    )
+    user: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="Most new attempts after run.sh itself failed.",
+    )
+    backoff_seconds: int = Field(
+        default=10,
+        ge=0,
+        le=3600,
+        description="Pause before a new attempt, in seconds. It doubles each time, up to 600.",
+    )
+
+
+class Retention(Model):
+    """How long what is left of a job is kept after its end."""
+
+    results_seconds: int = Field(
+        default=864000,
+        ge=0,
+        description="Files of a job that completed, in seconds (10 days by default).",
+    )
+    failed_seconds: int = Field(
+        default=864000,
+        ge=0,
+        description="Files of a job that failed, was killed or is invalid, in seconds.",
+    )
+    record_seconds: int = Field(
+        default=31536000,
+        ge=0,
+        description="The record that says how a job ended, in seconds (a year by default).",
+    )
 
 
 class ServiceSpec(Model):
@@ -99,6 +150,29 @@ class ServiceSpec(Model):
     network_isolation: Literal["Required", "BestEffort"] = Field(
         default="Required",
         description="Required: run.sh starts only once its pod was seen to be cut off the network.",
+    )
+    retries: Retries = Field(
+        default=Retries(), description="How often a job is run again by itself."
+    )
+    retention: Retention = Field(
+        default=Retention(), description="How long what is left of a job is kept."
+    )
+    script_policy: Literal["Enforce", "Warn", "Off"] = Field(
+        default="Warn",
+        description="What to do with a run.sh that holds a suspicious command. Warn: note it in "
+        "the job. Enforce: the job becomes Invalid. Pods are shut in either way.",
+    )
+    data: tuple[ObjectName, ...] = Field(
+        default=(),
+        max_length=16,
+        description="PersistentVolumeClaims with reference data, in the jobs' namespace. Each is "
+        "mounted read-only at /data/<name>.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    callback_url: CallbackURL | None = Field(
+        default=None,
+        alias="callbackURL",
+        description="Where the end of a job is told, unless the job names another place.",
     )
     runtime_class_name: str | None = Field(
         default=None, max_length=253, description="RuntimeClass of the pods, such as gvisor."

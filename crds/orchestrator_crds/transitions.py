@@ -5,14 +5,59 @@ phase move checked against the table and the conditions to match. `None` in a me
 removes a field.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from orchestrator_crds.job import OrchestratorJob, StoredObject
-from orchestrator_crds.lifecycle import Phase, Reason, advance
-from orchestrator_crds.meta import Condition, set_condition
+from orchestrator_crds.job import (
+    LONGEST_TAIL,
+    MAX_SKIPPED,
+    OrchestratorJob,
+    Progress,
+    Skipped,
+    StoredObject,
+)
+from orchestrator_crds.lifecycle import HOPELESS, INFRASTRUCTURE, Phase, Reason, advance
+from orchestrator_crds.meta import Condition, later, set_condition
 from orchestrator_crds.outcome import Outcome
+from orchestrator_crds.service import Retention, Retries, ServiceSpec
 
 LONGEST_MESSAGE = 8000
+LONGEST_BACKOFF_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What an attempt left behind: its results, the end of its log, what could not be packed."""
+
+    results: StoredObject | None = None
+    log_tail: str = ""
+    skipped: Skipped | None = None
+    progress: Progress | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the part of a status that says so; nothing of what there is none of."""
+        found: dict[str, Any] = {}
+        for name, part in (
+            ("results", self.results),
+            ("skipped", self.skipped),
+            ("progress", self.progress),
+        ):
+            if part is not None:
+                found[name] = part.to_dict()
+        if self.log_tail:
+            found["logTail"] = self.log_tail[-LONGEST_TAIL:]
+        return found
+
+
+NOTHING = Leftovers()
+
+
+def skipped(names: Sequence[str], count: int) -> Skipped | None:
+    """Return the note of what results leave out, or None when they leave out nothing."""
+    if count <= 0:
+        return None
+    return Skipped(count=count, names=tuple(name[:512] for name in names[:MAX_SKIPPED]))
 
 
 def claim(job: OrchestratorJob, *, epoch: int, pool: str, now: str) -> dict[str, Any]:
@@ -24,6 +69,7 @@ def claim(job: OrchestratorJob, *, epoch: int, pool: str, now: str) -> dict[str,
         "attempt": job.status.attempt + 1,
         "claim": {"epoch": epoch, "pool": pool},
         "pod": None,
+        "notBefore": None,
         "submittedAt": now,
         "conditions": _conditions(job, now, ("Admitted", "True", "Claimed", f"On pool {pool}.")),
     }
@@ -58,14 +104,72 @@ def start(job: OrchestratorJob, *, pod: str, uid: str, node: str, now: str) -> d
     }
 
 
+def settle(
+    job: OrchestratorJob,
+    outcome: Outcome,
+    service: ServiceSpec | None,
+    *,
+    now: str,
+    left: Leftovers = NOTHING,
+) -> dict[str, Any]:
+    """Any live phase → its end, or back to Queued when its service gives it another attempt.
+
+    A failure of the infrastructure is tried again as long as `retries.infrastructure` lasts, one
+    of the user's own only as long as `retries.user` does. A service that is gone gives no more.
+    """
+    retries = service.retries if service else Retries(infrastructure=0)
+    if _has_another_try(job, outcome, retries):
+        return _retry(job, outcome, retries, now)
+    return finish(job, outcome, service, now=now, left=left)
+
+
+def _has_another_try(job: OrchestratorJob, outcome: Outcome, retries: Retries) -> bool:
+    if outcome.phase is not Phase.FAILED or outcome.reason in HOPELESS or job.spec.terminate:
+        return False
+    if outcome.reason in INFRASTRUCTURE:
+        return job.status.infrastructure_retries < retries.infrastructure
+    return job.status.user_retries < retries.user
+
+
+def _retry(job: OrchestratorJob, outcome: Outcome, retries: Retries, now: str) -> dict[str, Any]:
+    """Submitted | Running → Queued, after a pause that doubles with every retry."""
+    infrastructure, user = job.status.infrastructure_retries, job.status.user_retries
+    doubled = retries.backoff_seconds * 2 ** (infrastructure + user)
+    moment = later(now, min(doubled, LONGEST_BACKOFF_SECONDS))
+    own = outcome.reason not in INFRASTRUCTURE
+    count, most = (user, retries.user) if own else (infrastructure, retries.infrastructure)
+    sentence = f"{outcome.message} It is run again after {moment} (retry {count + 1} of {most})."
+    return {
+        **_move(job, Phase.QUEUED),
+        "reason": str(outcome.reason),
+        "message": sentence[-LONGEST_MESSAGE:],
+        "notBefore": moment,
+        "userRetries" if own else "infrastructureRetries": count + 1,
+        "claim": None,
+        "pod": None,
+        "submittedAt": None,
+        "startedAt": None,
+        "results": None,
+        "progress": None,
+        "conditions": _conditions(
+            job, now, ("Admitted", "False", str(outcome.reason), "It is to be run again.")
+        ),
+    }
+
+
 def finish(
-    job: OrchestratorJob, outcome: Outcome, *, now: str, results: StoredObject | None = None
+    job: OrchestratorJob,
+    outcome: Outcome,
+    service: ServiceSpec | None,
+    *,
+    now: str,
+    left: Leftovers = NOTHING,
 ) -> dict[str, Any]:
     """Any live phase → its end, with all four conditions that scripts and tools wait for."""
     succeeded = outcome.phase is Phase.COMPLETED
     # A job that somebody stopped neither succeeded nor failed.
     verdict = "True" if succeeded else "Unknown" if outcome.phase is Phase.KILLED else "False"
-    message = outcome.message[:LONGEST_MESSAGE]
+    message = _last_word(job, outcome)[:LONGEST_MESSAGE]
     short = message[:1000]
     facts = [
         ("Finished", "True", outcome.reason, short),
@@ -73,22 +177,51 @@ def finish(
     ]
     if verdict == "False":
         facts.append(("Stalled", "True", outcome.reason, short))
+    retention = service.retention if service else Retention()
+    kept = retention.results_seconds if succeeded else retention.failed_seconds
     patch = {
         **_move(job, outcome.phase),
         "reason": str(outcome.reason),
         "message": message,
         "finishedAt": now,
+        "expiresAt": later(now, kept),
+        "notBefore": None,
         "conditions": _conditions(job, now, *facts),
+        **left.to_dict(),
     }
     if outcome.exit_code is not None:
         patch["exitCode"] = outcome.exit_code
-    if results is not None:
-        patch["results"] = results.to_dict()
+    if job.spec.callback_url or (service and service.callback_url):
+        patch["callback"] = {"state": "Pending", "attempts": 0, "updatedAt": now}
     return patch
 
 
-def waiting(job: OrchestratorJob, reason: Reason, message: str) -> dict[str, Any]:
-    """Say why a job waits; the phase stays."""
+def _last_word(job: OrchestratorJob, outcome: Outcome) -> str:
+    if outcome.phase is not Phase.FAILED or outcome.reason not in INFRASTRUCTURE:
+        return outcome.message
+    tries = job.status.infrastructure_retries + 1
+    tried = f" It was tried {tries} times." if tries > 1 else ""
+    return f"{outcome.message}{tried} Submit it again."
+
+
+def lost(job: OrchestratorJob, *, now: str) -> dict[str, Any]:
+    """Any end → Cleaned: the files are not in the store any more, and nobody meant that."""
+    message = "The job's files are not in the file store any more. Submit the job again."
+    return {
+        **_move(job, Phase.CLEANED),
+        "reason": str(Reason.RESULTS_LOST),
+        "message": message,
+        "conditions": _conditions(job, now, ("Stalled", "True", Reason.RESULTS_LOST, message)),
+    }
+
+
+def progressed(progress: Progress) -> dict[str, Any]:
+    """Say how far run.sh is; the phase stays."""
+    return {"progress": progress.to_dict()}
+
+
+def waiting(job: OrchestratorJob, reason: str, message: str) -> dict[str, Any]:
+    """Say why a job waits, or by two empty texts that it does not any more; the phase stays."""
     return {
         "reason": str(reason),
         "message": message[:LONGEST_MESSAGE],

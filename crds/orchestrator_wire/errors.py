@@ -9,7 +9,8 @@ ClusterError
 └── Permanent   the cluster refuses this request: trying the same again is no use
 
 StoreError
-├── NoSuchObject   the object is not there, or is not the one that was asked for
+├── NoSuchObject   the object is not there
+│   └── Replaced   there is another object than the one that was asked for
 └── StoreDown      the object store cannot serve now: try again after a pause
 """
 
@@ -47,7 +48,11 @@ class StoreError(Exception):
 
 
 class NoSuchObject(StoreError):  # noqa: N818
-    """The object is not there, or its ETag is not the one that was asked for."""
+    """The object is not there."""
+
+
+class Replaced(NoSuchObject):
+    """The object is there, but its ETag is not the one that was asked for."""
 
 
 class StoreDown(StoreError):  # noqa: N818

@@ -12,6 +12,7 @@ from kubernetes.aio import client, config
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_wire import errors
 
+Bodies = list[dict[str, Any]]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
 REQUEST_SECONDS = 15.0
@@ -76,16 +77,23 @@ class Kube:
             raise translate(response.status, answer, f"{method} {path}")
         return answer
 
-    async def list(self, path: str, **query: str) -> tuple[list[dict[str, Any]], str]:
+    async def list(self, path: str, **query: str) -> tuple[Bodies, str]:
         """Return every object at *path* and the resourceVersion that the list stands for."""
-        items: list[dict[str, Any]] = []
+        items: Bodies = []
+        version = ""
+        async for page, version in self.pages(path, **query):  # noqa: B007  (the last one's)
+            items += page
+        return items, version
+
+    async def pages(self, path: str, **query: str) -> AsyncIterator[tuple[Bodies, str]]:
+        """Yield the objects at *path* some hundreds at a time, with the list's resourceVersion."""
         more: dict[str, str] = {}
         while True:
             answer = await self.request("GET", path, limit=PAGE, **query, **more)
-            items += answer.get("items") or []
             metadata = answer.get("metadata") or {}
+            yield answer.get("items") or [], str(metadata.get("resourceVersion", ""))
             if not metadata.get("continue"):
-                return items, str(metadata.get("resourceVersion", ""))
+                return
             more = {"continue": metadata["continue"]}
 
     async def watch(

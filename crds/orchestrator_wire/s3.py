@@ -6,7 +6,7 @@ a body needs no hash of its own and may be sent while it is being made.
 
 import asyncio
 import hashlib
-import io
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -23,11 +23,14 @@ from orchestrator_wire import errors
 
 T = TypeVar("T")
 
-# S3 wants parts of at least 5 MiB. One part is all that an upload keeps in memory.
-PART_BYTES = 8 * 1024 * 1024
+# S3 wants parts of at least 5 MiB, and takes 10,000 of them. One part is all that an upload keeps
+# in memory, so they grow only where an object would else have too many.
+PART_BYTES = 5 * 1024 * 1024
+PARTS_OF_A_SIZE = 2000
 CHUNK = 1 << 16
 SIGNED_FOR = timedelta(hours=1)
 ATTEMPTS = 3
+PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Store:
     ) -> tuple[aiohttp.ClientResponse, AsyncIterator[bytes]]:
         """Return the answer's head and its bytes. The caller must use up or close the bytes.
 
-        With *etag*, only that very object will do. Raises NoSuchObject or StoreDown.
+        With *etag*, only that very object will do. Raises NoSuchObject, Replaced or StoreDown.
         """
         headers = {"If-Match": f'"{etag}"'} if etag else {}
         if byte_range:
@@ -120,15 +123,33 @@ class Store:
 
     async def keys(self, prefix: str) -> list[tuple[str, datetime]]:
         """Return (key, when it was last modified) of every object under *prefix*."""
+        return [entry async for page in self.pages(prefix) for entry in page]
 
-        def collect() -> list[tuple[str, datetime]]:
-            found = self._signer.list_objects(self.bucket, prefix=prefix, recursive=True)
-            return [(o.object_name, o.last_modified) for o in found]
+    async def pages(self, prefix: str) -> AsyncIterator[list[tuple[str, datetime]]]:
+        """Yield (key, when it was last modified) of the objects under *prefix*, many at a time."""
+        found = self._signer.list_objects(self.bucket, prefix=prefix, recursive=True)
 
-        return await _in_thread(collect)
+        def some() -> list[tuple[str, datetime]]:
+            return [(o.object_name, o.last_modified) for o in itertools.islice(found, PAGE)]
+
+        while page := await _in_thread(some):
+            yield page
+
+    async def get(self, key: str) -> bytes:
+        """Return a small object whole; raises NoSuchObject or StoreDown."""
+        _, data = await self._call("GET", key)
+        return data
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store a small object whole; raises StoreDown."""
+        await self._call("PUT", key, data=data)
 
     async def _call(
-        self, method: str, key: str, data: bytes | None = None, query: dict[str, str] | None = None
+        self,
+        method: str,
+        key: str,
+        data: bytes | bytearray | None = None,
+        query: dict[str, str] | None = None,
     ) -> tuple[Any, bytes]:
         """Send a small request, trying again while the store is down; returns head and body."""
         for attempt in range(ATTEMPTS):
@@ -149,7 +170,7 @@ class Store:
         method: str,
         key: str,
         *,
-        data: bytes | None = None,
+        data: bytes | bytearray | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
@@ -158,12 +179,14 @@ class Store:
             method, self.bucket, key, SIGNED_FOR, extra_query_params=extra
         )
         try:
-            # A signed URL must not be encoded again; bytes as such would be sent in one go.
+            # A signed URL must not be encoded again. Bytes as such would be sent in one go, and
+            # copied for it; so they go as pieces.
             response = await self._session.request(
                 method,
                 URL(url, encoded=True),
-                data=None if data is None else io.BytesIO(data),
-                headers=headers,
+                data=None if data is None else _in_pieces(data),
+                headers=(headers or {})
+                | ({} if data is None else {"Content-Length": str(len(data))}),
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.StoreDown(f"{method} {key}: {error!r}") from error
@@ -171,9 +194,10 @@ class Store:
             return response
         text = (await response.read())[:500].decode(errors="replace")
         sentence = f"{method} {key}: {response.status} {text}"
-        # 412: it is another object than the one that was asked for.
-        if response.status in {404, 412}:
+        if response.status == 404:
             raise errors.NoSuchObject(sentence)
+        if response.status == 412:
+            raise errors.Replaced(sentence)
         raise errors.StoreDown(sentence)
 
 
@@ -202,34 +226,39 @@ class Upload:
         """Take the next bytes; sends a part whenever one is full. Raises StoreDown."""
         self._digest.update(data)
         self.size_bytes += len(data)
-        self._part += data
-        while len(self._part) >= PART_BYTES:
-            part = bytes(memoryview(self._part)[:PART_BYTES])
-            del self._part[:PART_BYTES]
-            await self._send_part(part)
+        left = memoryview(data)
+        while left:
+            # Some servers want all parts but the last to be of one size, to the byte.
+            full = PART_BYTES * (1 + len(self._etags) // PARTS_OF_A_SIZE)
+            room = full - len(self._part)
+            self._part += left[:room]
+            left = left[room:]
+            if len(self._part) == full:
+                part, self._part = self._part, bytearray()
+                await self._send_part(part)
 
     async def finish(self) -> Stored:
         """Make the object whole and visible; raises StoreDown."""
         if self._id:
             if self._part:
-                await self._send_part(bytes(self._part))
+                await self._send_part(self._part)
             etag = await self._complete()
         else:
-            headers, _ = await self._store._call("PUT", self._key, data=bytes(self._part))
+            headers, _ = await self._store._call("PUT", self._key, data=self._part)
             etag = headers["ETag"].strip('"')
-        self._part.clear()
+        self._part = bytearray()
         return Stored(self.size_bytes, self._digest.hexdigest(), etag)
 
     async def abort(self) -> None:
         """Forget the upload and leave nothing in the store; never raises StoreError."""
-        self._part.clear()
+        self._part = bytearray()
         if self._id:
             try:
                 await self._store._call("DELETE", self._key, query={"uploadId": self._id})
             except errors.StoreError:
                 return  # the sweep takes what a store that is down could not give up
 
-    async def _send_part(self, part: bytes) -> None:
+    async def _send_part(self, part: bytearray) -> None:
         if not self._id:
             _, body = await self._store._call("POST", self._key, query={"uploads": ""})
             self._id = _tag(body, "UploadId")
@@ -280,6 +309,12 @@ async def _pieces(response: aiohttp.ClientResponse, key: str) -> AsyncIterator[b
         raise errors.StoreDown(f"reading {key}: {error!r}") from error
     finally:
         response.close()
+
+
+async def _in_pieces(data: bytes | bytearray) -> AsyncIterator[bytes]:
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK):
+        yield bytes(view[start : start + CHUNK])
 
 
 def _tag(body: bytes, name: str) -> str:

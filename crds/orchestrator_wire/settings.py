@@ -19,6 +19,9 @@ class WireSettings(BaseSettings):
     s3_bucket: str = "orchestrator"
     s3_access_key: str
     s3_secret_key: str
+    callback_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts that may be told of jobs' ends, as a JSON list."
+    )
     log_level: str = "INFO"
 
     @property

@@ -3,17 +3,32 @@
 from typing import Any
 
 from local import pki
-from local.paths import CGROUP, CONTAINERD_SOCKET, DNS_IP, NODE_POD_NETWORK, STATE
+from local.paths import (
+    CGROUP,
+    CONTAINERD_SOCKET,
+    DNS_IP,
+    NAMESPACE,
+    NODE_POD_NETWORK,
+    RELEASE,
+    STATE,
+)
 from local.toolchain import BIN
 
 CONFIG = STATE / "config"
 
-# Who wrote what, for tests that count writes: our objects and pods, writes only, no bodies.
+# Who asked for what, for tests that count requests: our objects and pods, without bodies. Of reads,
+# only those of the API.
 AUDIT: dict[str, Any] = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [
+        {
+            "level": "Metadata",
+            "users": [f"system:serviceaccount:{NAMESPACE}:{RELEASE}-api"],
+            "verbs": ["get", "list", "watch"],
+            "resources": [{"group": "orchestrator.dev"}],
+        },
         {"level": "None", "verbs": ["get", "list", "watch"]},
         {
             "level": "Metadata",

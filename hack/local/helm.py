@@ -23,7 +23,8 @@ from local.places import Place, chosen, kubeconfig, values_file
 from local.steps import Note, StepFailed
 from local.toolchain import BIN
 
-SECRET = "object-store"  # noqa: S105  (its name, not what is in it)
+# Names of Secrets: the object store's keys, and what callbacks are signed with.
+STORE_SECRET, CALLBACK_SECRET = "object-store", "callbacks"
 
 
 def _image_values() -> list[str]:
@@ -46,16 +47,17 @@ def _prepare() -> None:
         "metadata": {"name": NAMESPACE, "labels": labels},
     }
     kubectl("apply", "--filename=-", stdin=json.dumps(namespace))
-    if not kubectl("get", "secret", SECRET, f"--namespace={NAMESPACE}", "--ignore-not-found"):
-        kubectl(
-            "create",
-            "secret",
-            "generic",
-            SECRET,
-            f"--namespace={NAMESPACE}",
-            f"--from-literal=accessKey={secrets.token_hex(10)}",
-            f"--from-literal=secretKey={secrets.token_hex(20)}",
-        )
+    keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
+    _make_secret(STORE_SECRET, keys)
+    _make_secret(CALLBACK_SECRET, {"signingKey": secrets.token_hex(20)})
+
+
+def _make_secret(name: str, values: dict[str, str]) -> None:
+    """Make a Secret unless there is one of this name."""
+    where = f"--namespace={NAMESPACE}"
+    if not kubectl("get", "secret", name, where, "--ignore-not-found"):
+        literals = [f"--from-literal={key}={value}" for key, value in values.items()]
+        kubectl("create", "secret", "generic", name, where, *literals)
 
 
 def install(note: Note) -> None:

@@ -3,21 +3,37 @@
 import contextlib
 import signal
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 from orchestrator_agent import gate as gates
-from orchestrator_agent.gateway import Gateway, Gone, Refused, Sink, TooLarge, Unavailable, persist
+from orchestrator_agent.gateway import (
+    Gateway,
+    Gone,
+    Refused,
+    Replaced,
+    Sink,
+    TooLarge,
+    Unavailable,
+    persist,
+)
 from orchestrator_agent.isolation import isolated
-from orchestrator_agent.packing import pack
+from orchestrator_agent.packing import pack, readable
 from orchestrator_agent.settings import Settings
 from orchestrator_agent.snapshots import Snapshots
-from orchestrator_agent.staging import BadInputs, fetch, unpack
+from orchestrator_agent.staging import BadInputs, Corrupt, fetch, unpack
+from orchestrator_agent.watching import DiskWatch, Reporter
 
 START_SECONDS = 120.0
 STAGE_SECONDS = 600.0
 # How long the user's container may take to come through the gate once the pod is told to end.
 STILLBORN_SECONDS = 2.0
 LOG_TAIL_BYTES = 2000
+# Bytes that were damaged on the way come right when they are fetched again.
+FETCH_TRIES = 5
+SKIPPED_NAMES = 20
+TERMINATION_LOG = Path("/dev/termination-log")
 
 
 class Agent:
@@ -46,6 +62,9 @@ class Agent:
             return 0
         except (Gone, Unavailable) as error:
             say(f"giving up: {error}")
+            # The kubelet shows this as the container's message.
+            with contextlib.suppress(OSError):
+                TERMINATION_LOG.write_text(str(error)[:1000])
             return 1
         return 0
 
@@ -56,9 +75,11 @@ class Agent:
         """Stage the inputs in and check the network; returns what went wrong, if anything did."""
         bundle = self.settings.job / "inputs.zip"
         try:
-            persist(lambda: fetch(self.gateway, str(start["sha256"]), bundle), STAGE_SECONDS, say)
+            self._fetch(str(start["sha256"]), bundle)
             unpack(bundle, self.settings.work)
-        except (BadInputs, Gone) as error:
+        except (BadInputs, Corrupt, Replaced) as error:
+            return "corrupt", str(error)
+        except Gone as error:
             return "inputs", str(error)
         finally:
             bundle.unlink(missing_ok=True)
@@ -68,12 +89,30 @@ class Agent:
             say("the network is not cut off; the service accepts that (BestEffort)")
         return None
 
+    def _fetch(self, sha256: str, bundle: Path) -> None:
+        for attempt in range(FETCH_TRIES):
+            try:
+                persist(lambda: fetch(self.gateway, sha256, bundle), STAGE_SECONDS, say)
+            except Corrupt as error:
+                if attempt == FETCH_TRIES - 1:
+                    raise
+                say(f"fetching the inputs again: {error}")
+                time.sleep(2.0**attempt / 10)
+            else:
+                return
+
     def _supervise(self) -> None:
         """Open the gate, wait for the end, save the results and tell."""
         gate = gates.Gate(self.settings.job, self.log)
         settings = self.settings
         snapshots = Snapshots(self.gateway, settings.work, settings.result_bytes, say)
-        snapshots.start()
+        folders = (settings.work, settings.scratch)
+        for watch in (
+            snapshots,
+            Reporter(self.gateway, lambda: gate.progress),
+            DiskWatch(folders, settings.disk_bytes, gate.stop, say),
+        ):
+            watch.start()
         waited = 0.0
         while not gate.wait(0.5):
             if self.told_to_end and not gate.started:
@@ -87,7 +126,7 @@ class Agent:
         if record:
             report |= {"exitCode": record.code, "oomKills": record.oom_kills}
         report |= self._save_results()
-        report["logTail"] = self.log.last(LOG_TAIL_BYTES)
+        report |= {"logTail": self.log.last(LOG_TAIL_BYTES), "progress": gate.progress}
         self._end(report)
 
     def _why(self, record: gates.ExitRecord | None) -> str:
@@ -100,13 +139,18 @@ class Agent:
     def _save_results(self) -> dict[str, Any]:
         """Save the results; returns their receipt, or why they could not be kept."""
 
+        skipped: list[str] = []
+
         def write(sink: Sink) -> None:
-            for path in pack(self.settings.work, sink, self.settings.result_bytes):
-                say(f"left out of the results, neither file nor folder: {path}")
+            skipped[:] = pack(self.settings.work, sink, self.settings.result_bytes)
 
         seconds = self.settings.upload_seconds
         try:
-            return {"results": persist(lambda: self.gateway.put("/results", write), seconds, say)}
+            receipt = persist(lambda: self.gateway.put("/results", write), seconds, say)
+            for path in skipped[:SKIPPED_NAMES]:
+                say(f"left out of the results, neither file nor folder: {path}")
+            names = [readable(path)[:500] for path in skipped[:SKIPPED_NAMES]]
+            return {"results": receipt, "skippedCount": len(skipped), "skipped": names}
         except TooLarge as error:
             return {"tooLarge": str(error)}
         except Unavailable as error:

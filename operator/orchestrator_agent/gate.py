@@ -1,7 +1,8 @@
-"""The start gate and the log: two FIFOs that join the agent to the user's container.
+"""The start gate, the log and two more: the FIFOs that join the agent to the user's container.
 
 The wrapper opens `gate` for writing and blocks until this side opens it for reading; that is the
 start. However the user's container dies, the kernel closes its end and this side reads EOF.
+`log` and `progress` come from the job; a word into `stop` has the wrapper stop it.
 """
 
 import contextlib
@@ -15,11 +16,12 @@ from pathlib import Path
 KEPT_BYTES = 64 * 1024
 ECHOED_BYTES = 16 * 1024 * 1024
 LONGEST_RECORD = 4096
+LONGEST_PROGRESS = 1000
 
 
 @dataclass(frozen=True)
 class ExitRecord:
-    """How the entrypoint ended: `exit`, `deadline` or `terminated`; its code; OOM kills seen."""
+    """How the entrypoint ended: exit, deadline, disk or terminated; its code; OOM kills seen."""
 
     why: str
     code: int
@@ -56,9 +58,9 @@ class Log:
 
 
 def make(job: Path) -> None:
-    """Make both FIFOs. Until then the user's container waits for them to exist."""
-    # `log` first: the wrapper takes the gate's existence as the sign that both are there.
-    for name in ("log", "gate"):
+    """Make the FIFOs. Until then the user's container waits for them to exist."""
+    # `gate` last: the wrapper takes its existence as the sign that all are there.
+    for name in ("log", "progress", "stop", "gate"):
         with contextlib.suppress(FileExistsError):
             os.mkfifo(job / name, 0o600)
 
@@ -70,17 +72,24 @@ def echo(data: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
+_ENDS = {"exit", "deadline", "disk", "terminated"}
+
+
 class Gate:
-    """The agent's end of both FIFOs, open from the start of the user's code to its end."""
+    """The agent's end of the FIFOs, open from the start of the user's code to its end."""
 
     def __init__(self, job: Path, log: Log) -> None:
-        self._log = log
+        self._job, self._log = job, log
         # Held open for writing too, so that a job that closes its output does not look ended.
         self._log_end = os.open(job / "log", os.O_RDWR | os.O_NONBLOCK)
+        self._progress_end = os.open(job / "progress", os.O_RDWR | os.O_NONBLOCK)
+        # The user's code starts with this.
         self._gate_end = os.open(job / "gate", os.O_RDONLY | os.O_NONBLOCK)
         self._said = bytearray()
+        self._progress = bytearray()
         self._poll = select.poll()
         self._poll.register(self._log_end, select.POLLIN)
+        self._poll.register(self._progress_end, select.POLLIN)
         self._poll.register(self._gate_end, select.POLLIN)
 
     @property
@@ -93,14 +102,40 @@ class Gate:
         for descriptor, event in self._poll.poll(seconds * 1000):
             if descriptor == self._log_end:
                 self._drain()
+            elif descriptor == self._progress_end:
+                self._read_progress()
             elif event & select.POLLIN:
                 # The job may write here too; the wrapper has the last word.
                 self._said += os.read(self._gate_end, LONGEST_RECORD)
                 del self._said[:-LONGEST_RECORD]
             elif event & select.POLLHUP:
                 self._drain()
+                self._read_progress()
                 return True
         return False
+
+    def _read_progress(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._progress += os.read(self._progress_end, 1 << 16)
+            del self._progress[:-LONGEST_PROGRESS]
+
+    @property
+    def progress(self) -> str:
+        """Return the last whole line that the job wrote about its progress, or an empty text."""
+        lines = bytes(self._progress).decode(errors="replace").split("\n")[:-1]
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def stop(self) -> bool:
+        """Have the wrapper stop the job for want of disk; returns whether it was told."""
+        try:
+            end = os.open(self._job / "stop", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return False  # nobody reads there, or not yet
+        try:
+            os.write(end, b"disk\n")
+        finally:
+            os.close(end)
+        return True
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -113,7 +148,7 @@ class Gate:
         """Return what the wrapper said at its end, or None when it died without a word."""
         for line in reversed(self._said.decode(errors="replace").splitlines()):
             words = line.split()
-            if len(words) == 3 and words[0] in {"exit", "deadline", "terminated"}:
+            if len(words) == 3 and words[0] in _ENDS:
                 try:
                     return ExitRecord(words[0], int(words[1]), int(words[2]))
                 except ValueError:
@@ -121,6 +156,7 @@ class Gate:
         return None
 
     def close(self) -> None:
-        """Close both ends."""
+        """Close the agent's ends."""
         os.close(self._log_end)
+        os.close(self._progress_end)
         os.close(self._gate_end)

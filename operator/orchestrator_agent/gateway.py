@@ -23,6 +23,10 @@ class Gone(Exception):  # noqa: N818
     """What was asked for is not there, though this pod may ask for it."""
 
 
+class Replaced(Gone):
+    """Something else lies where what was asked for should be."""
+
+
 class TooLarge(Exception):  # noqa: N818
     """The results are larger than the service allows; sending them again is no use."""
 
@@ -157,6 +161,8 @@ class Gateway:
             raise Unavailable(sentence)
         if response.status == 404:
             raise Gone(sentence)
+        if response.status == 410:
+            raise Replaced(sentence)
         if response.status == 413:
             raise TooLarge(sentence)
         raise Refused(sentence)

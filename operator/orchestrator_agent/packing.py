@@ -11,7 +11,7 @@ import os
 import stat
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
@@ -25,6 +25,10 @@ _EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 # The index of a zip is kept in memory until its end.
 MOST_ENTRIES = 200_000
 DEEPEST = 200
+# In the comment of a file that was written to while it was being read: its end may be missing.
+CHANGED = b"changed while it was read"
+LONGEST_COMMENT = 0xFFFF
+NAMED = 500
 _SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -89,7 +93,14 @@ class _Packer:
                 while left and (piece := source.read(min(CHUNK, left))):
                     target.write(piece)
                     left -= len(piece)
+            if _changed(info, os.fstat(descriptor)):
+                # Comments stand in the zip's index, which is written last.
+                entry.comment = CHANGED
         return True
+
+
+def _changed(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
 
 
 def pack(folder: Path, sink: Sink, limit: int) -> list[str]:
@@ -102,7 +113,17 @@ def pack(folder: Path, sink: Sink, limit: int) -> list[str]:
         packer = _Packer(archive, limit)
         for item in walk(folder, packer.skipped):
             packer.add(item)
+        archive.comment = _note(packer.skipped)
     return packer.skipped
+
+
+def _note(skipped: list[str]) -> bytes:
+    """Return the comment of the zip: what is not in it, as far as a comment's room goes."""
+    if not skipped:
+        return b""
+    lines = [f"{len(skipped)} left out, since they are neither files nor folders:"]
+    lines += [readable(path) for path in skipped[:NAMED]]
+    return "\n".join(lines).encode()[:LONGEST_COMMENT]
 
 
 def walk(folder: Path, skipped: list[str]) -> Iterator[Item]:
@@ -172,7 +193,7 @@ def _is_empty(name: str, directory: int) -> bool:
 
 def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
     moment = time.gmtime(info.st_mtime)[:6]
-    entry = zipfile.ZipInfo(_readable(path), min(max(moment, _EARLIEST), _LATEST))
+    entry = zipfile.ZipInfo(readable(path), min(max(moment, _EARLIEST), _LATEST))
     entry.compress_type = zipfile.ZIP_DEFLATED
     # The archive's own level does not reach entries that are written like this one.
     entry._compresslevel = LEVEL  # type: ignore[attr-defined]
@@ -180,10 +201,24 @@ def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
     return entry
 
 
-def _readable(path: str) -> str:
+def readable(path: str) -> str:
     """Return *path* with bytes that are no UTF-8 written as %XX, since a zip holds text."""
     raw = path.encode(errors="surrogateescape")
     return raw.decode(errors="backslashreplace").replace("\\x", "%")
+
+
+def used_bytes(folders: Iterable[Path]) -> int:
+    """Return how much disk everything in *folders* takes; hard links count once."""
+    total, seen = 0, set()
+    for folder in folders:
+        for item in walk(folder, []):
+            info = item.info
+            if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+                if (info.st_dev, info.st_ino) in seen:
+                    continue
+                seen.add((info.st_dev, info.st_ino))
+            total += info.st_blocks * 512
+    return total
 
 
 def signature(folder: Path) -> str:

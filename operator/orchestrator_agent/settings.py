@@ -11,11 +11,13 @@ class Settings:
 
     gateway: str
     work: Path
+    scratch: Path
     job: Path
     token: Path
     upload_seconds: float
     isolation_required: bool
     result_bytes: int
+    disk_bytes: int
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -24,9 +26,11 @@ class Settings:
         return cls(
             gateway=env["GATEWAY"],
             work=Path(env.get("WORK", "/work")),
+            scratch=Path(env.get("SCRATCH", "/scratch")),
             job=Path(env.get("JOB", "/job")),
             token=Path(env.get("TOKEN", "/token/token")),
             upload_seconds=float(env["UPLOAD_SECONDS"]),
             isolation_required=env["NETWORK_ISOLATION"] == "Required",
             result_bytes=int(env["RESULT_BYTES"]),
+            disk_bytes=int(env["DISK_BYTES"]),
         )

@@ -7,11 +7,15 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from orchestrator_agent.gateway import Gateway, Unavailable
+from orchestrator_agent.gateway import Gateway
 
 
 class BadInputs(Exception):  # noqa: N818
     """The input bundle is not what the job's record says; nothing was started."""
+
+
+class Corrupt(Exception):  # noqa: N818
+    """The input bundle's bytes are not those that were uploaded; another try may get them."""
 
 
 class _Hashing:
@@ -27,15 +31,12 @@ class _Hashing:
 
 
 def fetch(gateway: Gateway, sha256: str, target: Path) -> None:
-    """Download the bundle to *target*; raises Unavailable when its digest is not *sha256*.
-
-    Wrong bytes are worth another try: they may have been damaged on the way.
-    """
+    """Download the bundle to *target*; raises Corrupt when its digest is not *sha256*."""
     with target.open("wb") as file:
         sink = _Hashing(file)
         gateway.download("/inputs", sink)
     if sink.digest.hexdigest() != sha256:
-        raise Unavailable("the input bundle's SHA-256 differs from the job's record")
+        raise Corrupt("the input bundle's SHA-256 differs from the job's record")
 
 
 def unpack(bundle: Path, folder: Path) -> None:

@@ -24,7 +24,10 @@ until [ -p "$job/gate" ]; do sleep 0.05 2>/dev/null || sleep 1; done
 exec 3>"$job/gate"
 trap 'stop terminated' TERM
 trap 'stop deadline' USR1
+trap 'stop disk' USR2
 echo start >&3
+# The agent, which measures the job's disk, writes a word here when there is too much.
+(exec 3>&-; read -r _ <"$job/stop" && kill -USR2 1) 2>/dev/null &
 "$@" 3>&- </dev/null >"$job/log" 2>&1 &
 child=$!
 (exec 3>&-; sleep "$deadline" && kill -USR1 1) 2>/dev/null &

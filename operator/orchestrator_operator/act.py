@@ -15,6 +15,7 @@ from orchestrator_operator.core import podspec, steps
 from orchestrator_operator.core.judgement import Verdict
 from orchestrator_operator.mirror import JOBS, PODS, Mirror
 from orchestrator_wire import errors
+from orchestrator_wire.events import Events
 from orchestrator_wire.kube import now
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,14 @@ class Actor:
     """Writes to the cluster, and puts what the cluster answers into the mirror."""
 
     def __init__(
-        self, mirror: Mirror, writer: Writer, lease: Lease, surroundings: podspec.Surroundings
+        self,
+        mirror: Mirror,
+        writer: Writer,
+        lease: Lease,
+        surroundings: podspec.Surroundings,
+        events: Events,
     ) -> None:
-        self.mirror = mirror
+        self.mirror, self._events = mirror, events
         self._writer, self._lease, self._surroundings = writer, lease, surroundings
 
     async def do(self, job: OrchestratorJob, step: steps.Step) -> None:
@@ -75,7 +81,11 @@ class Actor:
         fresh = OrchestratorJob.parse(await self._writer.read_job(job.metadata.name))
         same = fresh.metadata.uid == job.metadata.uid and fresh.status.attempt == job.status.attempt
         if same and fresh.status.phase == job.status.phase:
-            await self._patch(fresh, transitions.finish(fresh, outcome, now=now()))
+            service = self.mirror.service(fresh.spec.service)
+            patch = transitions.settle(fresh, outcome, service, now=now())
+            await self._patch(fresh, patch)
+            if outcome.phase is not Phase.KILLED:
+                await self._events.warn(fresh, outcome.reason, str(patch["message"]))
         else:
             self.mirror.see(JOBS, fresh.to_dict())
         for pod in self.mirror.pods_of(job):
@@ -105,7 +115,7 @@ class Actor:
             status=JobStatus(),
         )
         outcome = Outcome(Phase.INVALID, Reason.INVALID_SPEC, f"The job cannot be read: {problem}")
-        await self._patch(stub, transitions.finish(stub, outcome, now=now()))
+        await self._patch(stub, transitions.finish(stub, outcome, None, now=now()))
 
     async def claim(self, job: OrchestratorJob, pool: str) -> None:
         """Claim the next attempt at *job*; returns or raises only when it is known how it went."""
@@ -117,7 +127,7 @@ class Actor:
             await self._learn(job.metadata.name)
             raise
 
-    async def explain(self, job: OrchestratorJob, reason: Reason, message: str) -> None:
+    async def explain(self, job: OrchestratorJob, reason: str, message: str) -> None:
         """Write why *job* waits."""
         await self._patch(job, transitions.waiting(job, reason, message))
 

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 
 from orchestrator_crds import OrchestratorJob
+from orchestrator_crds.meta import seconds_of
 from orchestrator_operator.core.admission import Blocked
 
 # A reason is worth a write only once the job has waited, and never at the cost of the rest.
@@ -34,7 +34,7 @@ class Pacing:
             job = jobs[item.job.name]
             if job.status.reason == item.reason:
                 continue
-            left = _created(job) + AFTER_SECONDS - now
+            left = seconds_of(job.metadata.creation_timestamp) + AFTER_SECONDS - now
             if left <= 0 and len(told) < budget:
                 told.append(item)
                 continue
@@ -43,10 +43,3 @@ class Pacing:
         if told:
             self._told_at = now
         return told, soonest
-
-
-def _created(job: OrchestratorJob) -> float:
-    try:
-        return datetime.fromisoformat(job.metadata.creation_timestamp).timestamp()
-    except ValueError:
-        return 0.0

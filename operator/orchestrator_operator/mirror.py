@@ -17,6 +17,7 @@ from orchestrator_crds import (
     OrchestratorQuota,
     OrchestratorService,
     Resource,
+    ServiceSpec,
 )
 from orchestrator_crds.lifecycle import LIVE
 from orchestrator_operator.core.pods import Pod
@@ -74,6 +75,11 @@ class Mirror:
     def services(self) -> dict[str, OrchestratorService]:
         """Return the services by name."""
         return self._shelves[OrchestratorService.plural].parsed
+
+    def service(self, name: str) -> ServiceSpec | None:
+        """Return what a service is, or None when there is none of this name."""
+        found = self.services.get(name)
+        return found.spec if found else None
 
     @property
     def quotas(self) -> dict[str, OrchestratorQuota]:

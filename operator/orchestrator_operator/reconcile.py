@@ -106,7 +106,7 @@ class Decider:
             pods=self.mirror.pods_of(job),
             epoch=self._lease.epoch,
             adopting=self._adopting,
-            service_exists=job.spec.service in self.mirror.services,
+            service=self.mirror.service(job.spec.service),
             now=time.time(),
         )
         step = steps.next_step(view)
@@ -126,7 +126,8 @@ class Decider:
             self._write(f"pod/{name}", self._actor.delete_pod(step))
 
     def _admit(self) -> None:
-        plan = admission_pass(self.mirror, self._claimed, self._writing)
+        moment = time.time()
+        plan, pause_ends = admission_pass(self.mirror, self._claimed, self._writing, moment)
         for admitted in plan.admitted:
             job = self.mirror.jobs[admitted.job.name]
             self._claimed[job.metadata.uid] = Held(job.spec.service, job.spec.user_id)
@@ -135,8 +136,11 @@ class Decider:
         for item in told:
             job = self.mirror.jobs[item.job.name]
             self._write(item.job.name, self._actor.explain(job, item.reason, item.message))
-        if soonest is not None:
-            self._wake_in(soonest)
+        waits = [soonest] if soonest is not None else []
+        if pause_ends is not None:
+            waits.append(pause_ends - moment)
+        if waits:
+            self._wake_in(min(waits))
 
     async def _claim(self, job: OrchestratorJob, pool: str) -> None:
         try:

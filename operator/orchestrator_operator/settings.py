@@ -20,6 +20,7 @@ class Settings(WireSettings):
     lease_seconds: int = 15
     relist_seconds: float = 30.0
     sweep_seconds: float = 3600.0
+    callback_key: str = Field(default="", description="What callbacks are signed with.")
 
 
 def wrapper_text() -> str:

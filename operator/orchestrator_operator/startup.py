@@ -13,17 +13,22 @@ from typing import Any
 import kopf
 from aiohttp import web
 
+from orchestrator_crds.callback import key_of
 from orchestrator_operator import handlers
 from orchestrator_operator.act import Actor
 from orchestrator_operator.bundles import Bundles
+from orchestrator_operator.callbacks import Callbacks
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core.podspec import Surroundings
+from orchestrator_operator.ended import Ended
 from orchestrator_operator.mirror import JOBS, Mirror
 from orchestrator_operator.reconcile import Decider
 from orchestrator_operator.relist import Relist
 from orchestrator_operator.settings import Settings, wrapper_text
+from orchestrator_operator.sweep import Sweep
 from orchestrator_wire import errors
+from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store
 
@@ -88,31 +93,37 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
     await lease.acquire()
     log.info("Leading, epoch %d, as %s.", lease.epoch, settings.pod_name)
     mirror = Mirror()
-    actor = Actor(
-        mirror, Writer(kube, lease, settings.jobs_namespace), lease, await surroundings(settings)
-    )
+    writer = Writer(kube, lease, settings.jobs_namespace)
+    events = Events(kube, settings.jobs_namespace, "orchestrator-operator")
+    actor = Actor(mirror, writer, lease, await surroundings(settings), events)
     decider = Decider(actor, lease)
     relist = Relist(kube, mirror, settings.jobs_namespace)
-    store = Store.connect(settings.store)
-    bundles = Bundles(store, kube, settings.jobs_namespace)
-    chores: set[asyncio.Task[None]] = set()
+    bundles = Bundles(Store.connect(settings.store))
+    callbacks = Callbacks(
+        kube,
+        writer,
+        settings.jobs_namespace,
+        mirror.service,
+        settings.callback_hosts,
+        key_of(settings.callback_key),
+    )
+    ended = Ended(bundles, kube, settings.jobs_namespace, mirror.service, callbacks.add)
+    sweep = Sweep(bundles, kube, writer, settings.jobs_namespace, lambda: mirror.services)
 
     def seen(plural: str, kind: str | None, body: dict[str, Any]) -> None:
         relist.delivered(plural, body)
         decider.seen(plural, kind, body)
         if plural == JOBS and kind == "DELETED":
-            # Left the live set: over, or gone for good.
-            chore = asyncio.create_task(bundles.job_deleted(body))
-            chores.add(chore)
-            chore.add_done_callback(chores.discard)
+            ended.left(body)
 
     own = {
         asyncio.create_task(lease.keep(), name="lease"),
         asyncio.create_task(decider.run(), name="decider"),
-        asyncio.create_task(bundles.watch_ended_jobs(), name="deletions"),
-        asyncio.create_task(bundles.sweep_forever(settings.sweep_seconds), name="sweep"),
+        asyncio.create_task(ended.watch_deletions(), name="deletions"),
+        asyncio.create_task(sweep.forever(settings.sweep_seconds), name="sweep"),
     }
     await first_list(relist)
+    taking_up = asyncio.create_task(callbacks.take_up())
     decider.synced = True
     decider.look_again()
     own.add(
@@ -123,8 +134,9 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
     try:
         await watch(settings, seen, own, told_to_end)
     finally:
-        for task in own:
+        for task in (*own, taking_up):
             task.cancel()
+        await callbacks.close()
         await asyncio.wait_for(decider.drain(), timeout=3.0)
 
 

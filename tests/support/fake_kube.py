@@ -45,6 +45,14 @@ def _at(body: Any, path: str) -> str:
     return str(body or "")
 
 
+def _selected(body: Any, selector: str) -> bool:
+    for term in filter(None, selector.split(",")):
+        path, equal, value = re.split(r"(!?=)", term)
+        if (_at(body, path) == value) != (equal == "="):
+            return False
+    return True
+
+
 def _status(code: int, reason: str) -> web.Response:
     body = {"kind": "Status", "code": code, "reason": reason, "message": reason}
     return web.json_response(body, status=code)
@@ -62,7 +70,7 @@ class FakeKube:
     # Asked after each request was carried out, to lose its answer.
     after: Failure | None = None
     versions: Any = field(default_factory=lambda: itertools.count(100))
-    watchers: list[tuple[str, "asyncio.Queue[dict[str, Any]]"]] = field(default_factory=list)
+    watchers: list[tuple[str, str, "asyncio.Queue[dict[str, Any]]"]] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def put(self, plural: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +92,11 @@ class FakeKube:
         self._tell(plural, "DELETED", body)
 
     def _tell(self, plural: str, kind: str, body: dict[str, Any]) -> None:
-        event = json.loads(json.dumps({"type": kind, "object": body}))
-        for watched, queue in self.watchers:
+        for watched, selector, queue in self.watchers:
             if watched == plural:
-                queue.put_nowait(event)
+                # What leaves the selected arrives as deleted.
+                told = kind if _selected(body, selector) else "DELETED"
+                queue.put_nowait(json.loads(json.dumps({"type": told, "object": body})))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -159,9 +168,7 @@ class FakeKube:
 
     def _list(self, request: web.Request, plural: str) -> web.Response:
         items = [b for (p, _), b in sorted(self.objects.items()) if p == plural]
-        for term in filter(None, request.query.get("fieldSelector", "").split(",")):
-            path, value = term.split("!=")
-            items = [b for b in items if _at(b, path) != value]
+        items = [b for b in items if _selected(b, request.query.get("fieldSelector", ""))]
         if label := request.query.get("labelSelector"):
             items = [b for b in items if label in (b["metadata"].get("labels") or {})]
         version = str(next(self.versions))
@@ -171,12 +178,13 @@ class FakeKube:
         response = web.StreamResponse()
         await response.prepare(request)
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.watchers.append((plural, queue))
+        watcher = (plural, request.query.get("fieldSelector", ""), queue)
+        self.watchers.append(watcher)
         try:
             while True:
                 await response.write(json.dumps(await queue.get()).encode() + b"\n")
         finally:
-            self.watchers.remove((plural, queue))
+            self.watchers.remove(watcher)
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from hashlib import md5
 
@@ -17,7 +17,10 @@ class FakeS3:
 
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
     down: bool = False
+    # Whether requests for a key fail.
+    down_for: Callable[[str], bool] = lambda key: False
     # How many bytes of an answer are sent before the connection breaks.
     cut_after: int | None = None
     largest_body: int = 0
@@ -28,9 +31,9 @@ class FakeS3:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
-        if self.down:
-            return web.Response(status=503)
         key = request.match_info["key"].removeprefix("/")
+        if self.down or self.down_for(key):
+            return web.Response(status=503)
         body = await request.read()
         self.largest_body = max(self.largest_body, len(body))
         if not key:
@@ -79,6 +82,7 @@ class FakeS3:
         return _xml(f"<R><ETag>{_etag(self.objects[key])}</ETag></R>")
 
     async def _read(self, request: web.Request, key: str) -> web.StreamResponse:
+        self.reads.append(key)
         data = self.objects.get(key)
         if data is None:
             return web.Response(status=404)

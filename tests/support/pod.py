@@ -40,15 +40,21 @@ class PlainPod:
 
     def __init__(self, folder: Path, gateway: str) -> None:
         self.work, self.job, self.token = folder / "work", folder / "job", folder / "token"
-        self.work.mkdir()
-        self.job.mkdir()
+        self.scratch = folder / "scratch"
+        for made in (self.work, self.job, self.scratch):
+            made.mkdir()
         self.token.write_text("secret\n")
         self._gateway = gateway
         self.agent: subprocess.Popen[bytes] | None = None
         self.main: subprocess.Popen[bytes] | None = None
 
     def start_agent(
-        self, *, isolation: str = "Required", upload_seconds: float = 5, result_bytes: int = 1 << 30
+        self,
+        *,
+        isolation: str = "Required",
+        upload_seconds: float = 5,
+        result_bytes: int = 1 << 30,
+        disk_bytes: int = 1 << 30,
     ) -> None:
         env = {
             "PATH": os.environ["PATH"],
@@ -58,7 +64,9 @@ class PlainPod:
             "JOB": str(self.job),
             "TOKEN": str(self.token),
             "UPLOAD_SECONDS": str(upload_seconds),
+            "SCRATCH": str(self.scratch),
             "RESULT_BYTES": str(result_bytes),
+            "DISK_BYTES": str(disk_bytes),
             "NETWORK_ISOLATION": isolation,
         }
         self.agent = subprocess.Popen(
@@ -90,7 +98,11 @@ class PlainPod:
                 "run.sh",
             ],
             cwd=self.work,
-            env={"PATH": os.environ["PATH"], "ORCHESTRATOR_JOB_FOLDER": str(self.job)},
+            env={
+                "PATH": os.environ["PATH"],
+                "ORCHESTRATOR_JOB_FOLDER": str(self.job),
+                "ORCHESTRATOR_PROGRESS": str(self.job / "progress"),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -1,18 +1,18 @@
 """The old system's job routes: upload, download, download_partial, terminate."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 
 from orchestrator_api.bundle import of_script
 from orchestrator_api.dependencies import Context, Given
-from orchestrator_api.errors import AlreadyOver, JobNotFound, ResultsMissing
-from orchestrator_api.files import ZIP, zip_response
+from orchestrator_api.errors import AlreadyOver, FilesMissing, FilesReplaced, JobNotFound
+from orchestrator_api.files import ZIP, Asked, zip_response
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary, check_length
 from orchestrator_crds import OrchestratorJob, Phase
@@ -23,7 +23,6 @@ from orchestrator_wire import errors
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
-AskedRange = Annotated[str, Header(alias="Range", description="One byte range.")]
 _FORM = {
     "requestBody": {
         "required": True,
@@ -68,65 +67,75 @@ async def _find(given: Context, job_id: int) -> OrchestratorJob:
     return job
 
 
+async def _asked(
+    request: Request,
+    byte_range: Annotated[str, Header(alias="Range", description="One byte range.")] = "",
+    if_range: Annotated[str, Header(alias="If-Range", description="The ETag that it is of.")] = "",
+) -> Asked:
+    return Asked(byte_range, if_range, request.method == "HEAD")
+
+
+AskedFor = Annotated[Asked, Depends(_asked)]
+
+
 @router.head("/download/{job_id}", response_model=None, include_in_schema=False)
 @router.get("/download/{job_id}", response_model=None, responses=_ANSWERS)
-async def download(
-    job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
-) -> Response:
+async def download(job_id: JobId, given: Given, asked: AskedFor) -> Response:
     """Poll a job: its status as JSON until it has completed, then its results as a zip."""
     job = await _find(given, job_id)
     results = job.status.results
     if phase_for_rest(job) is not Phase.COMPLETED or results is None:
         return JSONResponse(answer(job).model_dump())
-    async with _still_there(given, job, job_id):
-        return await zip_response(
-            given.store,
-            results.key,
-            f"{job_id}.zip",
-            etag=results.etag,
-            asked_range=asked_range,
-            head=request.method == "HEAD",
-        )
-
-
-@asynccontextmanager
-async def _still_there(given: Context, job: OrchestratorJob, job_id: int) -> AsyncIterator[None]:
-    """Tell a job that was deleted, files and all, from one whose files alone are missing."""
     try:
-        yield
+        return await zip_response(
+            given.store, results.key, f"{job_id}.zip", asked, etag=results.etag
+        )
     except errors.NoSuchObject as error:
-        given.jobs.forget(job)
-        await _find(given, job_id)
-        raise ResultsMissing(job_id) from error
+        return await _vanished(given, job, job_id, error)
+
+
+async def _vanished(
+    given: Context, job: OrchestratorJob, job_id: int, error: errors.NoSuchObject
+) -> Response:
+    """Answer for files that are not there: the job may have expired or been deleted meanwhile."""
+    given.jobs.forget(job)
+    found = await _find(given, job_id)
+    if found.status.phase is Phase.CLEANED:
+        return JSONResponse(answer(found).model_dump())
+    if isinstance(error, errors.Replaced):
+        raise FilesReplaced(job_id) from error
+    raise FilesMissing(job_id) from error
 
 
 @router.head("/download_partial/{job_id}", response_model=None, include_in_schema=False)
 @router.get("/download_partial/{job_id}", response_model=None, responses=_ANSWERS)
-async def download_partial(
-    job_id: JobId, request: Request, given: Given, asked_range: AskedRange = ""
-) -> Response:
+async def download_partial(job_id: JobId, given: Given, asked: AskedFor) -> Response:
     """Get the working directory as it is now, from the inputs to the results."""
     job = await _find(given, job_id)
-    serve = partial(
-        zip_response,
-        given.store,
-        name=f"{job_id}.zip",
-        asked_range=asked_range,
-        head=request.method == "HEAD",
-    )
+    serve = partial(zip_response, given.store, name=f"{job_id}.zip", asked=asked)
     results, inputs = job.status.results, job.spec.inputs
-    if results is not None:
-        async with _still_there(given, job, job_id):
+    try:
+        if job.status.phase is Phase.CLEANED:
+            return JSONResponse(answer(job).model_dump())
+        if results is not None:
             return await serve(key=results.key, etag=results.etag)
-    if job.status.phase is not Phase.QUEUED:
-        try:
-            return await serve(key=object_key(job.folder, PARTIAL))
-        except errors.NoSuchObject:
-            log.debug("No snapshot of job %d yet: the inputs are what there is.", job_id)
-    if inputs is not None:
-        async with _still_there(given, job, job_id):
-            return await serve(key=inputs.key)
+        if job.status.phase is not Phase.QUEUED:
+            # No snapshot yet: the inputs are what there is.
+            with suppress(errors.NoSuchObject):
+                return await _latest(serve, object_key(job.folder, PARTIAL))
+        if inputs is not None:
+            return await serve(key=inputs.key, etag=inputs.etag)
+    except errors.NoSuchObject as error:
+        return await _vanished(given, job, job_id, error)
     return Response(of_script(job.spec.script or ""), media_type=ZIP)
+
+
+async def _latest(serve: Callable[..., Awaitable[Response]], key: str) -> Response:
+    """Serve an object that may be replaced by a newer one just between two looks at it."""
+    for _ in range(3):
+        with suppress(errors.Replaced):
+            return await serve(key=key)
+    return await serve(key=key)
 
 
 @router.post("/terminate/{job_id}")

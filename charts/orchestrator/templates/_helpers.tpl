@@ -46,6 +46,8 @@ app.kubernetes.io/component: {{ .part }}
   value: {{ .Values.jobs.namespace }}
 - name: ORCHESTRATOR_LOG_LEVEL
   value: {{ .Values.logLevel }}
+- name: ORCHESTRATOR_CALLBACK_HOSTS
+  value: {{ .Values.callbacks.allowedHosts | toJson | quote }}
 - name: ORCHESTRATOR_S3_ENDPOINT
   value: {{ include "orchestrator.storeEndpoint" . | quote }}
 - name: ORCHESTRATOR_S3_SECURE

@@ -33,6 +33,22 @@ class Writer:
         """Merge *status* into the job, if it is still as it was read; raises Conflict."""
         return await self._patch_status(self._job(job.metadata.name), job, status)
 
+    async def merge_status(self, name: str, uid: str, status: dict[str, Any]) -> None:
+        """Merge *status* into this very job, whatever else changed in it; raises Conflict."""
+        self._lease.check()
+        body = {"metadata": {"uid": uid}, "status": status}
+        await self._kube.request("PATCH", f"{self._job(name)}/status", body)
+
+    async def delete_job(self, job: OrchestratorJob) -> None:
+        """Delete this very job, if it is still as it was read; one that is gone is no error."""
+        self._lease.check()
+        version, uid = job.metadata.resource_version, job.metadata.uid
+        body = {"preconditions": {"uid": uid, "resourceVersion": version}}
+        try:
+            await self._kube.request("DELETE", self._job(job.metadata.name), body)
+        except errors.NotFound:
+            return
+
     async def judge(self, item: Resource, verdict: Verdict) -> dict[str, Any]:
         """Write the Ready condition of a service, quota or pool."""
         condition = Condition(

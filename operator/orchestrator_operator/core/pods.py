@@ -1,18 +1,10 @@
 """What the operator reads in a pod; every field of the cluster's JSON may be missing or wrong."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from orchestrator_crds import labels
-from orchestrator_crds.meta import Metadata
-
-
-def _seconds(text: str) -> float:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return 0.0
+from orchestrator_crds.meta import Metadata, seconds_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,7 @@ class Pod:
     @property
     def created(self) -> float:
         """Return when it was created, in seconds since 1970; 0 when it does not say."""
-        return _seconds(self.metadata.creation_timestamp)
+        return seconds_of(self.metadata.creation_timestamp)
 
     @property
     def job(self) -> str:
@@ -87,7 +79,7 @@ class Pod:
     @property
     def begun(self) -> float:
         """Return when its node took it on, in seconds since 1970, or else when it was created."""
-        return _seconds(str(self._status.get("startTime", ""))) or self.created
+        return seconds_of(str(self._status.get("startTime", ""))) or self.created
 
     @property
     def unschedulable(self) -> str:
@@ -97,12 +89,23 @@ class Pod:
                 return str(condition.get("message") or condition.get("reason") or "no node")
         return ""
 
+    @property
+    def unreachable(self) -> bool:
+        """Return whether its node has stopped answering.
+
+        The kubelet calls a pod ready as soon as its containers are; that the one holds and the
+        other does not is the mark of the node controller, which knows no other way to say it.
+        """
+        conditions = self._status.get("conditions") or ()
+        found = {c.get("type"): c.get("status") for c in conditions}
+        return found.get("Ready") == "False" and found.get("ContainersReady") == "True"
+
     def ended_at(self, container: str) -> float:
         """Return when *container* ended, in seconds since 1970; 0 when it has not."""
         for entry in self._status.get("containerStatuses") or ():
             if entry.get("name") == container:
                 state = (entry.get("state") or {}).get("terminated") or {}
-                return _seconds(str(state.get("finishedAt", "")))
+                return seconds_of(str(state.get("finishedAt", "")))
         return 0.0
 
     def ended(self, container: str) -> bool:

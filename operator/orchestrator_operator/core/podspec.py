@@ -12,6 +12,7 @@ from orchestrator_crds import (
 )
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_crds.names import AUDIENCE, SERVICE_ACCOUNT, pod_name
+from orchestrator_operator.core.amounts import amount
 
 # One uid for agent and main, or a result file of mode 0600 could not be collected.
 UID = 65532
@@ -20,6 +21,8 @@ START_SLACK_SECONDS = 900
 TOKEN_SECONDS = 3600
 # How many bytes of results may become one byte of results.zip.
 UNPACKED_RATIO = 8
+# Where a service's reference data is.
+DATA = "/data"
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
             {"name": "NETWORK_ISOLATION", "value": spec.network_isolation},
             # Before packing, so that a sparse file does not become a zip that bursts when unpacked.
             {"name": "RESULT_BYTES", "value": str(UNPACKED_RATIO * spec.results.max_bytes)},
+            {"name": "DISK_BYTES", "value": str(_disk(spec))},
         ],
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
@@ -128,6 +132,8 @@ def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
         "securityContext": _hardened(),
         "volumeMounts": [
             {"name": "work", "mountPath": "/work"},
+            # The job's /tmp, which counts as its disk.
+            {"name": "tmp", "mountPath": "/scratch"},
             {"name": "job", "mountPath": "/job"},
             {"name": "token", "mountPath": "/token", "readOnly": True},
         ],
@@ -148,6 +154,7 @@ def _main(spec: ServiceSpec, wrapper: str) -> dict[str, Any]:
         "command": _verbatim("sh", "-c", wrapper, "wrapper", deadline, grace, *spec.entrypoint),
         "env": [
             {"name": "HOME", "value": "/work"},
+            {"name": "ORCHESTRATOR_PROGRESS", "value": "/job/progress"},
             *({"name": e.name, "value": _verbatim(e.value)[0]} for e in spec.env),
         ],
         "resources": {"requests": amounts, "limits": amounts},
@@ -156,6 +163,10 @@ def _main(spec: ServiceSpec, wrapper: str) -> dict[str, Any]:
             {"name": "work", "mountPath": "/work"},
             {"name": "job", "mountPath": "/job", "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  (the job's own)
+            *(
+                {"name": f"data-{n}", "mountPath": f"{DATA}/{claim}", "readOnly": True}
+                for n, claim in enumerate(spec.data)
+            ),
         ],
         "workingDir": "/work",
     }
@@ -167,7 +178,9 @@ def _verbatim(*words: str) -> list[str]:
 
 
 def _volumes(spec: ServiceSpec) -> list[dict[str, Any]]:
-    disk = spec.resources.ephemeral_storage
+    # The agent stops a job that uses more than its share; the kubelet would evict it, and lose
+    # what it has, only above that.
+    disk = str(_disk(spec) * 5 // 4)
     token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     return [
         {"name": "work", "emptyDir": {"sizeLimit": disk}},
@@ -177,4 +190,15 @@ def _volumes(spec: ServiceSpec) -> list[dict[str, Any]]:
             "name": "token",
             "projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]},
         },
+        *(
+            {
+                "name": f"data-{n}",
+                "persistentVolumeClaim": {"claimName": claim, "readOnly": True},
+            }
+            for n, claim in enumerate(spec.data)
+        ),
     ]
+
+
+def _disk(spec: ServiceSpec) -> int:
+    return int(amount(spec.resources.ephemeral_storage))

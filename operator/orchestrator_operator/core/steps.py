@@ -7,7 +7,7 @@ old news fails harmlessly and is decided again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator_crds import OrchestratorJob, Phase
+from orchestrator_crds import OrchestratorJob, Phase, ServiceSpec, script
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.outcome import Outcome, from_pod, killed, never_started, pod_gone
 from orchestrator_operator.core.pods import Pod
@@ -51,9 +51,9 @@ class Finish:
 
 @dataclass(frozen=True)
 class Explain:
-    """Say why the job has not started yet."""
+    """Say why the job does not get on; two empty texts say that it does again."""
 
-    reason: Reason
+    reason: str
     message: str
 
 
@@ -75,7 +75,7 @@ class View:
     # Until a new leader has adopted the claims it found, it takes over old ones; afterwards a
     # claim of an older epoch is a late write of a leader that was gone, and is undone.
     adopting: bool
-    service_exists: bool
+    service: ServiceSpec | None
     # Seconds since 1970.
     now: float
 
@@ -96,11 +96,21 @@ def _queued(view: View) -> Step | None:
     if view.job.spec.terminate:
         return Finish(killed(running=False))
     # A job that came by REST was uploaded for a service that existed: it waits with a reason.
-    if not view.service_exists and view.job.spec.id is None:
+    if view.service is None and view.job.spec.id is None:
         name = view.job.spec.service
         sentence = f"There is no service {name}; `kubectl get orchestratorservices` lists them."
         return Finish(Outcome(Phase.INVALID, Reason.UNKNOWN_SERVICE, sentence))
+    enforced = view.service is not None and view.service.script_policy == "Enforce"
+    if enforced and (findings := _findings(view.job)):
+        sentence = f"run.sh holds what its service does not allow: {'; '.join(findings)}."
+        return Finish(Outcome(Phase.INVALID, Reason.SCRIPT_REFUSED, sentence))
     return _leftover(view, keep=None)
+
+
+def _findings(job: OrchestratorJob) -> tuple[str, ...]:
+    if job.spec.inputs is not None:
+        return job.spec.inputs.findings  # the API saw run.sh when it was uploaded
+    return tuple(script.findings(job.spec.script or ""))
 
 
 def _submitted(view: View) -> Step | None:
@@ -143,7 +153,17 @@ def _running(view: View) -> Step | None:
     # there is.
     if _useless(view, pod) or (job.spec.terminate and not pod.leaving):
         return DeletePod(pod.name, pod.metadata.uid)
+    if pod.unreachable != (job.status.reason == Reason.NODE_UNREACHABLE):
+        return _LOST_SIGHT if pod.unreachable else Explain("", "")
     return None
+
+
+# It may still run there, so no other attempt may start.
+_LOST_SIGHT = Explain(
+    Reason.NODE_UNREACHABLE,
+    "The job's node does not answer. The job goes on when it does; it is run again elsewhere once "
+    "the node or the pod has been removed from the cluster.",
+)
 
 
 def _useless(view: View, pod: Pod) -> bool:

@@ -1,6 +1,7 @@
 """Agent and wrapper together, as plain processes, against honest and hostile scripts."""
 
 import io
+import json
 import os
 import signal
 import socket
@@ -115,13 +116,13 @@ def test_inputs_that_differ_from_the_record_are_never_unpacked(
     pod: PlainPod, gateway: FakeGateway
 ) -> None:
     gateway.inputs, gateway.inputs_sha256 = bundle(run_sh="exit 0"), "0" * 64
-    # Wrong bytes are asked for again, until the gateway has none.
-    gateway.failures["/inputs"] = [200, 200, 404]
     pod.start_agent()
     code, _, err = pod.finish()
     assert code == 1
     assert b"SHA-256 differs" in err
-    assert gateway.end["why"] == "inputs"
+    assert gateway.end["why"] == "corrupt"
+    # The bytes may have been damaged on the way.
+    assert gateway.calls.count("/inputs") == 5
     assert os.listdir(pod.work) == []
 
 
@@ -135,8 +136,18 @@ def test_a_bundle_with_a_path_in_it_is_refused(
     gateway.inputs = buffer.getvalue()
     pod.start_agent()
     assert pod.finish()[0] == 1
-    assert gateway.end["why"] == "inputs"
+    assert gateway.end["why"] == "corrupt"
     assert os.listdir(pod.work) == []
+
+
+@pytest.mark.parametrize(("status", "why"), [(404, "inputs"), (410, "corrupt")])
+def test_inputs_that_are_missing_or_replaced_are_told_apart(
+    pod: PlainPod, gateway: FakeGateway, status: int, why: str
+) -> None:
+    gateway.failures["/inputs"] = [status] * 9
+    pod.start_agent()
+    assert pod.finish()[0] == 1
+    assert gateway.end["why"] == why
 
 
 def test_an_open_network_stops_the_job_before_it_starts(
@@ -346,3 +357,59 @@ def test_the_canary_is_really_dialled(gateway: FakeGateway) -> None:
         gateway.canary = {"port": open_port.getsockname()[1], "listening": True}
         assert not isolated(Gateway(gateway.url, token), patience=0.3)
     assert isolated(Gateway(gateway.url, token), patience=0.3)
+
+
+def test_progress_is_told_when_it_changes_and_at_the_end(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    script = """
+    echo 1/3 docking > $ORCHESTRATOR_PROGRESS
+    echo 2/3 refining > $ORCHESTRATOR_PROGRESS
+    sleep 1
+    echo 3/3 scoring > $ORCHESTRATOR_PROGRESS
+    """
+    run(pod, gateway, script)
+    told = [json.loads(body)["text"] for body in gateway.bodies["/progress"]]
+    assert told == ["2/3 refining"]
+    assert gateway.end["progress"] == "3/3 scoring"
+
+
+def test_a_flood_of_progress_is_no_flood_of_requests(pod: PlainPod, gateway: FakeGateway) -> None:
+    run(pod, gateway, "for i in $(seq 20000); do echo $i/20000; done > $ORCHESTRATOR_PROGRESS")
+    assert len(gateway.bodies.get("/progress", [])) <= 1
+    assert gateway.end["progress"] == "20000/20000"
+
+
+def test_progress_without_an_end_of_line_is_no_progress(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "head -c 3000000 /dev/zero > $ORCHESTRATOR_PROGRESS; exit 4")
+    assert gateway.end["progress"] == ""
+    assert gateway.end["exitCode"] == 4
+
+
+@pytest.mark.parametrize("place", ["work", "scratch"])
+def test_a_job_that_fills_its_disk_is_stopped_and_keeps_what_it_has(
+    pod: PlainPod, gateway: FakeGateway, place: str
+) -> None:
+    folder = getattr(pod, place)
+    gateway.inputs = bundle(
+        run_sh=f"trap 'echo stopped > note; exit 7' TERM; echo kept > kept\n"
+        f"while :; do head -c 1000000 /dev/zero >> {folder}/big; sleep 0.01; done"
+    )
+    pod.start_agent(disk_bytes=20_000_000)
+    pod.start_main()
+    code, _, err = pod.finish()
+    assert code == 0
+    assert gateway.end["why"] == "disk"
+    assert b"stopping the job: it uses" in err
+    with zipfile.ZipFile(io.BytesIO(gateway.bodies["/results"][-1])) as archive:
+        assert {archive.read(name) for name in ("kept", "note")} == {b"kept\n", b"stopped\n"}
+
+
+def test_what_is_left_out_is_told(pod: PlainPod, gateway: FakeGateway) -> None:
+    run(pod, gateway, "ln -s /etc/passwd link; mkfifo pipe; echo x > file")
+    assert (gateway.end["skippedCount"], sorted(gateway.end["skipped"])) == (2, ["link", "pipe"])
+    with zipfile.ZipFile(io.BytesIO(gateway.bodies["/results"][-1])) as archive:
+        assert set(archive.namelist()) == {"run.sh", "file"}
+        assert archive.comment.decode().splitlines()[1:] == ["link", "pipe"]

@@ -14,9 +14,10 @@ from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
-from orchestrator_api.ids import Ids
+from orchestrator_api.ids import Ids, highest_in_use
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tokens import BadToken, Caller
+from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store
 from tests.support.builders import service_body
@@ -61,6 +62,9 @@ def client(app: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=transport, base_url="http://test")
 
 
+HOSTS = ["portal.example.org"]
+
+
 @pytest.fixture
 async def system(
     cluster: tuple[FakeKube, Kube], store: tuple[FakeS3, Store]
@@ -71,13 +75,17 @@ async def system(
     state.put(
         "leases", {"metadata": {"name": "orchestrator-operator"}, "spec": {"leaseTransitions": 1}}
     )
-    jobs, services = Jobs(kube, "jobs"), Services(kube, "jobs")
+    jobs, services = Jobs(kube, s3, "jobs"), Services(kube, "jobs")
     access = Cluster(kube, "system", "jobs")
-    submissions = Submissions(s3, access, Ids(kube, "system"), services)
+    submissions = Submissions(
+        s3, access, Ids(kube, "system", lambda: highest_in_use(kube, s3, "jobs")), services, HOSTS
+    )
     context = Context(s3, access, jobs, services, submissions)
     canary = Canary(0)
     tokens: Any = PlainTokens()
-    gateway = create_gateway(tokens, Attempts(access, s3), services, canary, lambda: True)
+    events = Events(kube, "jobs", "orchestrator-api")
+    attempts = Attempts(access, s3, services, events)
+    gateway = create_gateway(tokens, attempts, canary, lambda: True)
     made = System(state, s3_state, client(create_app(context)), client(gateway), context, canary)
     made.tasks = [asyncio.create_task(w.run()) for w in (jobs.live, services.watched)]
     while len(state.watchers) < len(made.tasks):

@@ -214,3 +214,70 @@ async def test_the_canary_says_whether_it_listens(system: System) -> None:
 async def test_probes_need_no_token(system: System) -> None:
     assert (await system.gateway.get("/livez")).status_code == 200
     assert (await system.gateway.get("/readyz")).json() == {"ready": True}
+
+
+async def test_a_failure_of_the_infrastructure_puts_the_job_back_in_the_queue(
+    system: System,
+) -> None:
+    await begin(system)
+    answer = await end(system, why="network", exitCode=None, message="it was open")
+    assert answer.json() == {"phase": "Queued"}
+    status = job(system)["status"]
+    assert (status["reason"], status["infrastructureRetries"]) == ("NetworkNotIsolated", 1)
+    # It is no longer the job's pod.
+    assert (await end(system)).status_code == 409
+    assert (await system.gateway.put("/results", headers=ME, content=b"x")).status_code == 409
+    [event] = [body for (kind, _), body in system.kube.objects.items() if kind == "events"]
+    assert (event["type"], event["reason"]) == ("Warning", "NetworkNotIsolated")
+
+
+async def test_the_users_own_failure_is_final_and_an_event(system: System) -> None:
+    await begin(system)
+    assert (await end(system, exitCode=3, logTail="boom")).json() == {"phase": "Failed"}
+    status = job(system)["status"]
+    assert status["logTail"] == "boom"
+    assert status["expiresAt"] > status["finishedAt"]
+    assert sum(kind == "events" for kind, _ in system.kube.objects) == 1
+
+
+async def test_a_success_is_no_event(system: System) -> None:
+    await begin(system)
+    await end(system, progress="10/10 done", skippedCount=2, skipped=["a", "b"])
+    status = job(system)["status"]
+    assert (status["progress"]["done"], status["progress"]["total"]) == (10, 10)
+    assert status["skipped"] == {"count": 2, "names": ["a", "b"]}
+    assert not any(kind == "events" for kind, _ in system.kube.objects)
+
+
+async def say(system: System, text: str) -> int:
+    answer = await system.gateway.post("/progress", headers=ME, json={"text": text})
+    return answer.status_code
+
+
+async def test_progress_is_a_write_only_when_it_changes(system: System) -> None:
+    await begin(system)
+    before = len(system.kube.writes)
+    assert [await say(system, "40% of it\x1b[0m") for _ in range(3)] == [204] * 3
+    assert len(system.kube.writes) == before + 1
+    progress = job(system)["status"]["progress"]
+    assert (progress["text"], progress["done"], progress["total"]) == ("40% of it[0m", 40, 100)
+
+
+async def test_much_progress_at_once_is_429(system: System) -> None:
+    await begin(system)
+    answers = [await say(system, f"{n}/100") for n in range(20)]
+    assert answers[:5] == [204] * 5
+    assert 429 in answers
+
+
+async def test_progress_of_another_pod_is_refused(system: System) -> None:
+    await begin(system)
+    answer = await system.gateway.post("/progress", headers=OTHER, json={"text": "1/2"})
+    assert answer.status_code == 409
+
+
+async def test_inputs_that_were_replaced_are_not_handed_out(system: System) -> None:
+    inputs = {"key": KEY, "sizeBytes": 1, "sha256": "0" * 64, "etag": "e"}
+    submit(system, spec={"inputs": inputs})
+    await system.gateway.post("/start", headers=ME)
+    assert (await system.gateway.get("/inputs", headers=ME)).status_code == 410

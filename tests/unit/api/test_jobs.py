@@ -10,6 +10,9 @@ from aiohttp import web
 
 from orchestrator_api.errors import RangeNotSatisfiable
 from orchestrator_api.files import one_range
+from orchestrator_crds.record import cleaned
+from orchestrator_crds.record import record as record_of
+from orchestrator_crds.service import Retention
 from tests.support.builders import KEY, job_body
 from tests.support.fake_s3 import _etag
 from tests.unit.api.conftest import System
@@ -135,7 +138,7 @@ async def test_results_that_were_replaced_are_refused_before_the_first_byte(syst
     system.s3.objects[RESULTS] = b"something else"
     answer = await system.rest.get("/download/1")
     assert answer.status_code == 410
-    assert "are not those it left" in answer.json()["message"]
+    assert "are not those that it left" in answer.json()["message"]
 
 
 async def test_results_that_went_with_their_job_are_404(system: System) -> None:
@@ -252,3 +255,91 @@ async def test_an_unexpected_error_has_the_contracts_shape(system: System) -> No
 async def test_an_unknown_path_is_answered_in_the_same_shape(system: System) -> None:
     answer = await system.rest.get("/nowhere")
     assert (answer.status_code, answer.json()["status"]) == (404, "Unknown")
+
+
+def put_record(system: System, **status: Any) -> None:
+    record = record_of(job_body(**status), Retention())
+    system.s3.objects["records/1.json"] = record
+
+
+async def test_an_ended_job_is_answered_from_its_record_and_then_from_memory(
+    system: System,
+) -> None:
+    put_record(system, phase="Failed", message="run.sh ended with exit code 3.")
+    reads = len(system.kube.reads)
+    for _ in range(5):
+        answer = await system.rest.get("/download/1")
+        assert answer.json() == {
+            "id": 1,
+            "status": "Failed",
+            "message": "run.sh ended with exit code 3.",
+        }
+    assert len(system.kube.reads) == reads
+    assert system.s3.reads.count("records/1.json") == 1
+
+
+async def test_a_cleaned_job_is_answered_as_json_everywhere(system: System) -> None:
+    body = cleaned(
+        job_body(phase="Completed", message="ok", results=stored()), "2026-02-01T00:00:00Z"
+    )
+    system.s3.objects["records/1.json"] = record_of(body, Retention())
+    for path in ("/download/1", "/download_partial/1"):
+        answer = await system.rest.get(path)
+        assert (answer.status_code, answer.json()["status"]) == (200, "Cleaned")
+        assert "were deleted on 2026-02-01" in answer.json()["message"]
+    assert (await system.rest.post("/terminate/1")).status_code == 409
+
+
+async def test_a_job_that_expires_between_two_polls_is_cleaned_and_not_missing(
+    system: System,
+) -> None:
+    await complete(system)
+    assert (await system.rest.get("/download/1")).status_code == 200
+    del system.s3.objects[RESULTS]
+    body = cleaned(job_body(phase="Completed", results=stored()), "2026-02-01T00:00:00Z")
+    system.s3.objects["records/1.json"] = record_of(body, Retention())
+    answer = await system.rest.get("/download/1")
+    assert (answer.status_code, answer.json()["status"]) == (200, "Cleaned")
+
+
+async def test_a_record_that_cannot_be_read_is_asked_of_kubernetes(system: System) -> None:
+    system.s3.objects["records/1.json"] = b"junk"
+    put(system, "Failed", message="no")
+    assert (await system.rest.get("/download/1")).json()["status"] == "Failed"
+
+
+async def test_the_progress_of_a_running_job_is_its_message(system: System) -> None:
+    progress = {"text": "3/10 refining", "updatedAt": "2026-01-01T00:00:00Z"}
+    put(system, "Running", progress=progress)
+    answer = await system.rest.get("/download/1")
+    assert answer.json()["message"] == "The job is running: 3/10 refining"
+
+
+@pytest.mark.parametrize(
+    ("if_range", "status"), [(_etag(DATA), 206), ('"another"', 200), ("W/" + _etag(DATA), 200)]
+)
+async def test_a_range_of_another_version_is_answered_with_the_whole(
+    system: System, if_range: str, status: int
+) -> None:
+    await complete(system)
+    headers = {"Range": "bytes=2-3", "If-Range": if_range}
+    answer = await system.rest.get("/download/1", headers=headers)
+    assert answer.status_code == status
+    assert answer.content == (DATA[2:4] if status == 206 else DATA)
+
+
+async def test_a_head_costs_no_byte_of_the_zip(system: System) -> None:
+    await complete(system)
+    answer = await system.rest.head("/download/1")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(len(DATA))
+    assert answer.headers["accept-ranges"] == "bytes"
+
+
+async def test_replaced_inputs_of_a_queued_job_are_not_handed_out(system: System) -> None:
+    system.s3.objects[KEY] = b"another's"
+    inputs = {"key": KEY, "sizeBytes": 1, "sha256": "0" * 64, "etag": "e"}
+    put(system, "Queued", spec={"inputs": inputs})
+    answer = await system.rest.get("/download_partial/1")
+    assert answer.status_code == 410
+    assert "were replaced or damaged" in answer.json()["message"]

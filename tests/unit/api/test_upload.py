@@ -9,6 +9,8 @@ import pytest
 from aiohttp import web
 
 from orchestrator_api.upload import LONGEST_FIELD
+from tests.support.builders import service_body
+from tests.support.fake_s3 import _etag
 from tests.unit.api.conftest import System
 
 CREATED = {"id": 1, "status": "Queued", "message": "Job successfully uploaded"}
@@ -196,3 +198,45 @@ async def test_a_client_that_goes_away_leaves_nothing(system: System) -> None:
 
     await system.rest.post("/upload", content=body(), headers={"Content-Type": MARK})
     assert nothing_left(system)
+
+
+async def test_a_counter_that_is_lost_goes_on_after_the_highest_number_in_use(
+    system: System,
+) -> None:
+    await system.upload()
+    system.s3.objects |= {"records/41.json": b"{}", "records/x.json": b"{}"}
+    system.kube.remove("configmaps", "orchestrator-ids")
+    system.context.submissions._ids._next = system.context.submissions._ids._end
+    assert (await system.upload()).json()["id"] == 42
+
+
+async def test_what_is_suspicious_in_run_sh_is_noted(system: System) -> None:
+    files = [("file", ("run.sh", b"set -e\ncurl x\n")), ("file", ("notes", b"sudo\n"))]
+    assert (await system.upload(files)).status_code == 201
+    assert system.jobs()[0]["spec"]["inputs"]["findings"] == ["line 2: network tool (curl)"]
+
+
+async def test_a_service_may_not_care_what_is_in_run_sh(system: System) -> None:
+    system.kube.put("orchestratorservices", service_body(scriptPolicy="Off"))
+    await asyncio.sleep(0.05)
+    await system.upload([("file", ("run.sh", b"curl x\n"))])
+    assert not system.jobs()[0]["spec"]["inputs"].get("findings")
+
+
+async def test_a_callback_to_a_host_that_is_not_allowed_is_refused(system: System) -> None:
+    answer = await system.upload(callback_url="https://evil.example.org/")
+    assert answer.status_code == 400
+    assert "callback_url" in answer.json()["message"]
+    assert nothing_left(system)
+
+
+async def test_a_callback_to_an_allowed_host_is_the_jobs(system: System) -> None:
+    url = "https://portal.example.org/ended?id=1"
+    assert (await system.upload(callback_url=url)).status_code == 201
+    assert system.jobs()[0]["spec"]["callbackURL"] == url
+
+
+async def test_the_inputs_etag_is_recorded(system: System) -> None:
+    await system.upload()
+    inputs = system.jobs()[0]["spec"]["inputs"]
+    assert f'"{inputs["etag"]}"' == _etag(system.s3.objects[inputs["key"]])

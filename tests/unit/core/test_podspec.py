@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
+import pytest
+
+from orchestrator_operator.core.amounts import amount
 from orchestrator_operator.core.podspec import Surroundings, build
 from orchestrator_operator.settings import wrapper_text
 from tests.support.builders import a_pool, a_service, submitted
@@ -43,7 +47,7 @@ def test_what_the_user_sees_is_what_was_written() -> None:
     seen = [kubelet(word) for word in main["command"]]
     assert seen[2] == wrapper_text()
     assert seen[-4:] == ["echo", "$(HOME)", "$$", "$5"]
-    assert kubelet(main["env"][1]["value"]) == "$$(A)"
+    assert kubelet(main["env"][-1]["value"]) == "$$(A)"
 
 
 def test_the_users_container_sees_neither_token_nor_a_writable_job_folder() -> None:
@@ -51,7 +55,7 @@ def test_the_users_container_sees_neither_token_nor_a_writable_job_folder() -> N
     mounts = {m["name"]: m for m in main["volumeMounts"]}
     assert set(mounts) == {"work", "job", "tmp"}
     assert mounts["job"]["readOnly"] is True
-    assert {"work", "job", "token"} == {m["name"] for m in agent["volumeMounts"]}
+    assert {"work", "job", "tmp", "token"} == {m["name"] for m in agent["volumeMounts"]}
 
 
 def test_both_containers_run_as_one_numeric_uid_without_privileges() -> None:
@@ -72,3 +76,40 @@ def test_the_backstop_comes_after_deadline_grace_and_upload() -> None:
     spec = build(submitted(), service, a_pool(), AROUND)["spec"]
     assert spec["terminationGracePeriodSeconds"] == 65
     assert spec["activeDeadlineSeconds"] > 165
+
+
+def test_reference_data_is_there_and_cannot_be_written() -> None:
+    spec = build(submitted(), a_service(data=["uniprot", "pdb70"]), a_pool(), AROUND)["spec"]
+    agent, main = spec["containers"]
+    mounts = {m["mountPath"]: m for m in main["volumeMounts"] if "/data" in m["mountPath"]}
+    assert set(mounts) == {"/data/uniprot", "/data/pdb70"}
+    assert all(m["readOnly"] for m in mounts.values())
+    volumes = [v["persistentVolumeClaim"] for v in spec["volumes"] if v["name"].startswith("data")]
+    assert volumes == [
+        {"claimName": "uniprot", "readOnly": True},
+        {"claimName": "pdb70", "readOnly": True},
+    ]
+    assert not any("/data" in m["mountPath"] for m in agent["volumeMounts"])
+
+
+def test_the_agent_stops_a_job_before_the_kubelet_would_evict_it() -> None:
+    service = a_service(resources={"ephemeralStorage": "1Gi"})
+    spec = build(submitted(), service, a_pool(), AROUND)["spec"]
+    [limit] = [int(e["value"]) for e in spec["containers"][0]["env"] if e["name"] == "DISK_BYTES"]
+    assert limit == 1 << 30
+    for volume in spec["volumes"]:
+        if volume["name"] in {"work", "tmp"}:
+            assert int(volume["emptyDir"]["sizeLimit"]) > limit
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("2", 2), ("500m", "0.5"), ("4Gi", 4 << 30), ("1.5k", 1500), ("1Ki", 1024)]
+)
+def test_quantities(text: str, number: Any) -> None:
+    assert amount(text) == Decimal(number)
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "1Q", "1im"])
+def test_no_quantities(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quantity"):
+        amount(text)

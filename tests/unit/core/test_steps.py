@@ -9,7 +9,18 @@ import pytest
 from orchestrator_crds import OrchestratorJob
 from orchestrator_operator.core import steps
 from orchestrator_operator.core.pods import Pod
-from tests.support.builders import CREATED, a_job, a_pod, ended, running, stuck, submitted
+from tests.support.builders import (
+    CREATED,
+    KEY,
+    SHA,
+    a_job,
+    a_pod,
+    a_service,
+    ended,
+    running,
+    stuck,
+    submitted,
+)
 
 BORN = datetime.fromisoformat(CREATED).timestamp()
 STOP = {"terminate": True}
@@ -17,7 +28,12 @@ GONE: dict[str, Any] = {"deletionTimestamp": CREATED}
 
 
 def step(job: OrchestratorJob, *pods: Pod, **view: Any) -> steps.Step | None:
-    options = {"epoch": 1, "adopting": False, "service_exists": True, "now": BORN} | view
+    options: dict[str, Any] = {
+        "epoch": 1,
+        "adopting": False,
+        "service": a_service().spec,
+        "now": BORN,
+    } | view
     return steps.next_step(steps.View(job=job, pods=pods, **options))
 
 
@@ -26,6 +42,8 @@ def kind(found: steps.Step | None) -> str:
         return f"{found.outcome.phase} {found.outcome.reason}"
     if isinstance(found, steps.DeletePod):
         return f"delete {found.pod}"
+    if isinstance(found, steps.Explain):
+        return f"Explain {found.reason}"
     return type(found).__name__
 
 
@@ -33,12 +51,23 @@ def waits(reason: str, container: str = "main") -> dict[str, Any]:
     return {"phase": "Pending", "containerStatuses": [stuck(container, reason)]}
 
 
+ENFORCE = {"service": a_service(scriptPolicy="Enforce").spec}
+BAD_SCRIPT = {
+    "inputs": {"key": KEY, "sizeBytes": 1, "sha256": SHA, "findings": ["line 1: miner (xmrig)"]}
+}
+UNREACHABLE = {
+    "phase": "Running",
+    "conditions": [
+        {"type": "Ready", "status": "False"},
+        {"type": "ContainersReady", "status": "True"},
+    ],
+}
 OVER = {"phase": "Failed", "containerStatuses": [ended("main", reason="OOMKilled")]}
 CASES: list[tuple[str, OrchestratorJob, Sequence[Pod], dict[str, Any], str]] = [
     ("queued", a_job(), [], {}, "NoneType"),
     ("queued, stopped", a_job(spec=STOP), [], {}, "Killed Terminated"),
-    ("queued, no such service", a_job("by-hand"), [], {"service_exists": False}, "Invalid UnknownService"),
-    ("queued, uploaded, service gone", a_job(), [], {"service_exists": False}, "NoneType"),
+    ("queued, no such service", a_job("by-hand"), [], {"service": None}, "Invalid UnknownService"),
+    ("queued, uploaded, service gone", a_job(), [], {"service": None}, "NoneType"),
     ("queued, an old pod lives", a_job(attempt=1), [a_pod()], {}, "delete job-1-1"),
     ("queued, an old pod leaves", a_job(attempt=1), [a_pod(**GONE)], {}, "NoneType"),
     ("submitted, no pod", submitted(), [], {}, "CreatePod"),
@@ -97,6 +126,20 @@ CASES: list[tuple[str, OrchestratorJob, Sequence[Pod], dict[str, Any], str]] = [
         running(),
         [a_pod(status={"containerStatuses": [ended("main", reason="StartError")]})],
         {}, "Failed ContainerStartFailed",
+    ),
+    ("running, node unreachable", running(), [a_pod(status=UNREACHABLE)], {}, "Explain NodeUnreachable"),
+    (
+        "running, node unreachable, told",
+        running(reason="NodeUnreachable"), [a_pod(status=UNREACHABLE)], {}, "NoneType",
+    ),
+    ("running, node back", running(reason="NodeUnreachable"), [a_pod()], {}, "Explain "),
+    ("queued, bad script, warn", a_job(spec=BAD_SCRIPT), [], {}, "NoneType"),
+    ("queued, bad script, enforce", a_job(spec=BAD_SCRIPT), [], ENFORCE, "Invalid ScriptRefused"),
+    ("queued, good script, enforce", a_job(), [], ENFORCE, "NoneType"),
+    (
+        "queued, bad script by hand, enforce",
+        a_job("by-hand", spec={"script": "sudo x", "inputs": None}), [], ENFORCE,
+        "Invalid ScriptRefused",
     ),
     ("over", a_job(phase="Completed"), [a_pod()], {}, "NoneType"),
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from orchestrator_operator.core.podspec import Surroundings
 from orchestrator_operator.mirror import JOBS, PODS, Mirror
 from orchestrator_operator.reconcile import Decider
 from orchestrator_operator.relist import Relist
+from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube, pods_path, resources_path
 from tests.support.builders import job_body, pool_body, quota_body, service_body
 from tests.support.fake_kube import FakeKube
@@ -85,7 +86,8 @@ async def start(state: FakeKube, kube: Kube, identity: str = "me") -> Operator:
     lease = Lease(kube, "system", identity, seconds=15)
     await lease.acquire()
     mirror = Mirror()
-    decider = Decider(Actor(mirror, Writer(kube, lease, "jobs"), lease, AROUND), lease)
+    events = Events(kube, "jobs", "orchestrator-operator")
+    decider = Decider(Actor(mirror, Writer(kube, lease, "jobs"), lease, AROUND, events), lease)
     relist = Relist(kube, mirror, "jobs")
 
     async def follow(plural: str, path: str) -> None:

@@ -17,12 +17,12 @@ from tests.unit.decider.conftest import Operator, start
 JOBS = "orchestratorjobs"
 
 
-def begun(operator: Operator, name: str = "job-1") -> None:
+def begun(operator: Operator, name: str = "job-1", attempt: int = 1) -> None:
     """Do what gateway and kubelet do when a pod starts."""
-    pod = operator.state.get("pods", f"{name}-1")
-    reference = {"name": f"{name}-1", "uid": pod["metadata"]["uid"], "node": "node-1"}
+    pod = operator.state.get("pods", f"{name}-{attempt}")
+    reference = {"name": f"{name}-{attempt}", "uid": pod["metadata"]["uid"], "node": "node-1"}
     operator.set(JOBS, name, phase="Running", pod=reference)
-    operator.set("pods", f"{name}-1", phase="Running")
+    operator.set("pods", f"{name}-{attempt}", phase="Running")
 
 
 async def test_a_job_is_claimed_and_gets_its_pod(operator: Operator) -> None:
@@ -202,8 +202,29 @@ async def test_a_pod_that_vanished_is_the_infrastructures_fault(operator: Operat
     begun(operator)
     await operator.settle()
     operator.state.remove("pods", "job-1-1")
+    await operator.until(lambda: operator.job()["phase"] == "Queued")
+    job = operator.job()
+    assert (job["reason"], job["infrastructureRetries"]) == ("PodDeleted", 1)
+    # And it waits out its pause.
+    await operator.settle()
+    assert operator.pods() == []
+    assert len(operator.writes("/events")) == 1
+
+
+async def test_a_retry_starts_when_its_pause_is_over(operator: Operator) -> None:
+    retries = {"infrastructure": 1, "backoffSeconds": 1}
+    operator.state.put("orchestratorservices", service_body(retries=retries))
+    operator.submit("job-1")
+    await operator.until(operator.pods)
+    begun(operator)
+    await operator.settle()
+    operator.state.remove("pods", "job-1-1")
+    await operator.until(lambda: operator.pods() == ["job-1-2"])
+    begun(operator, attempt=2)
+    await operator.settle()
+    operator.state.remove("pods", "job-1-2")
     await operator.until(lambda: operator.job()["phase"] == "Failed")
-    assert operator.job()["reason"] == "PodDeleted"
+    assert operator.job()["message"].endswith("It was tried 2 times. Submit it again.")
 
 
 async def test_the_agents_report_wins_over_the_kubelets(operator: Operator) -> None:
@@ -318,7 +339,7 @@ async def test_the_relist_finds_what_the_watch_never_told(operator: Operator) ->
     await operator.relist.once()
     operator.decider.look_again()
     await operator.until(lambda: operator.job("job-2")["phase"] == "Submitted")
-    await operator.until(lambda: operator.job()["phase"] == "Failed")
+    await operator.until(lambda: operator.job()["phase"] == "Queued")
     operator.state.watchers = watchers
 
 

@@ -1,0 +1,70 @@
+"""What the agent looks after while the job runs: its progress, and the disk that it uses."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from orchestrator_agent.gateway import Gateway, Gone, Refused, TooLarge, Unavailable
+from orchestrator_agent.packing import used_bytes
+
+PROGRESS_SECONDS = 5.0
+DISK_SECONDS = 1.0
+# Measuring costs at most a tenth of the time, however many files there are.
+PAUSE_PER_DURATION = 10.0
+
+
+class Reporter(threading.Thread):
+    """Tells the gateway how far the job is, whenever that has changed, but not too often."""
+
+    def __init__(self, gateway: Gateway, progress: Callable[[], str]) -> None:
+        super().__init__(name="progress", daemon=True)
+        self._gateway, self._progress = gateway, progress
+
+    def run(self) -> None:
+        """Tell again and again; ends when the gateway does not want to hear it."""
+        told = ""
+        while True:
+            text = self._progress()
+            if text == told:
+                time.sleep(0.5)
+                continue
+            try:
+                self._gateway.post("/progress", {"text": text})
+                told = text
+            except Unavailable:
+                pass  # the next time will do
+            except (Refused, Gone, TooLarge):
+                return
+            time.sleep(PROGRESS_SECONDS)
+
+
+class DiskWatch(threading.Thread):
+    """Has the job stopped when it uses more disk than its service allows.
+
+    The kubelet would evict the pod a little above that, and nothing could be saved.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[Path],
+        limit: int,
+        stop: Callable[[], bool],
+        log: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="disk", daemon=True)
+        self._folders, self._limit, self._stop, self._log = tuple(folders), limit, stop, log
+
+    def run(self) -> None:
+        """Measure until the job was told to stop."""
+        while True:
+            started = time.monotonic()
+            try:
+                used = used_bytes(self._folders)
+            except OSError as error:
+                self._log(f"cannot measure the disk this time: {error}")
+                used = 0
+            if used > self._limit and self._stop():
+                self._log(f"stopping the job: it uses {used} of {self._limit} bytes of disk")
+                return
+            time.sleep(max(DISK_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started)))

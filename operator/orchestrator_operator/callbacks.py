@@ -1,0 +1,119 @@
+"""Telling portals that their jobs have ended: signed, tried again, never followed elsewhere."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import aiohttp
+
+from orchestrator_crds import OrchestratorJob, ServiceSpec
+from orchestrator_crds.callback import allowed, headers, message
+from orchestrator_operator.cluster.lease import Deposed
+from orchestrator_operator.cluster.writes import Writer
+from orchestrator_wire import errors
+from orchestrator_wire.kube import Kube, now, resources_path
+
+log = logging.getLogger(__name__)
+PENDING = "status.callback.state=Pending"
+TIMEOUT_SECONDS = 10.0
+AT_ONCE = 16
+# After each failure; two and a half hours in all.
+PAUSES_SECONDS = (2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
+
+
+class Callbacks:
+    """Delivers the ends of jobs, several at a time."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        writer: Writer,
+        namespace: str,
+        service: Callable[[str], ServiceSpec | None],
+        hosts: Collection[str],
+        key: bytes,
+        pauses: tuple[float, ...] = PAUSES_SECONDS,
+    ) -> None:
+        self._kube, self._writer, self._service = kube, writer, service
+        self._jobs = resources_path(namespace, OrchestratorJob.plural)
+        self._hosts, self._key, self._pauses = hosts, key, pauses
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        """Give up what is under way; it is taken up again at the next start."""
+        for task in self._under_way.values():
+            task.cancel()
+        await self._session.close()
+
+    async def take_up(self) -> None:
+        """Deliver what an earlier operator left undelivered."""
+        while True:
+            try:
+                bodies, _ = await self._kube.list(self._jobs, fieldSelector=PENDING)
+            except errors.ClusterError as error:
+                log.warning("Cannot list undelivered callbacks, trying again: %s", error)
+                await asyncio.sleep(5.0)
+                continue
+            for body in bodies:
+                try:
+                    self.add(OrchestratorJob.parse(body))
+                except ValueError as error:
+                    log.warning("A callback is left alone: %s", error)
+            return
+
+    def add(self, job: OrchestratorJob) -> None:
+        """Deliver the end of *job*, now and for as long as it takes, without waiting for it."""
+        uid = job.metadata.uid
+        if uid not in self._under_way:
+            task = self._under_way[uid] = asyncio.create_task(self._deliver(job))
+            task.add_done_callback(lambda _: self._under_way.pop(uid, None))
+
+    async def _deliver(self, job: OrchestratorJob) -> None:
+        service = self._service(job.spec.service)
+        url = job.spec.callback_url or (service and service.callback_url) or ""
+        if not allowed(url, self._hosts):
+            await self._tell(job, "Refused", 0, "The administrator does not allow this host.")
+            return
+        attempts = job.status.callback.attempts if job.status.callback else 0
+        while True:
+            answer = await self._post(job, url)
+            attempts += 1
+            if not answer:
+                await self._tell(job, "Delivered", attempts, "")
+                return
+            if attempts > len(self._pauses):
+                await self._tell(job, "Failed", attempts, answer)
+                return
+            await self._tell(job, "Pending", attempts, answer)
+            await asyncio.sleep(self._pauses[attempts - 1])
+
+    async def _post(self, job: OrchestratorJob, url: str) -> str:
+        """Send it once; returns what went wrong, or an empty text."""
+        body = message(job)
+        signed = headers(job, body, self._key, int(time.time()))
+        try:
+            async with (
+                self._slots,
+                # Elsewhere is where the administrator has not allowed it to go.
+                self._session.post(url, data=body, headers=signed, allow_redirects=False) as answer,
+            ):
+                return "" if 200 <= answer.status < 300 else f"It answered {answer.status}."
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return f"It cannot be reached: {type(error).__name__}."
+
+    async def _tell(self, job: OrchestratorJob, state: str, attempts: int, text: str) -> None:
+        status: dict[str, Any] = {
+            "callback": {"state": state, "attempts": attempts, "message": text, "updatedAt": now()}
+        }
+        try:
+            await self._writer.merge_status(job.metadata.name, job.metadata.uid, status)
+        except (errors.ClusterError, Deposed) as error:
+            log.warning("%s: its callback is %s, which could not be noted: %s",
+                        job.metadata.name, state, error)  # fmt: skip

@@ -1,0 +1,167 @@
+"""Callbacks, delivered to a real server on loopback."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from orchestrator_crds import OrchestratorJob
+from orchestrator_crds.callback import allowed, key_of
+from orchestrator_operator.callbacks import Callbacks
+from orchestrator_operator.cluster.lease import Lease
+from orchestrator_operator.cluster.writes import Writer
+from orchestrator_wire.kube import Kube
+from tests.support.builders import a_service, job_body
+from tests.support.fake_kube import FakeKube
+
+JOBS = "orchestratorjobs"
+SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
+
+
+class Portal:
+    """Keeps what it is told, and answers as the test says."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers: list[int] = []
+        self.got: list[tuple[dict[str, str], bytes]] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.got.append((dict(request.headers), await request.read()))
+        status = self.answers.pop(0) if self.answers else 200
+        return web.Response(status=status, headers={"Location": f"{self.url}/elsewhere"})
+
+
+@pytest.fixture
+async def portal() -> AsyncIterator[Portal]:
+    state = Portal()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", state.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    state.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield state
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def callbacks(cluster: tuple[FakeKube, Kube], portal: Portal) -> AsyncIterator[Callbacks]:
+    lease = Lease(cluster[1], "system", "me", seconds=15)
+    await lease.acquire()
+    made = Callbacks(
+        cluster[1], Writer(cluster[1], lease, "jobs"), "jobs",
+        lambda _: a_service(callbackURL=f"{portal.url}/service").spec,
+        [portal.url], key_of(SECRET), pauses=(0.01, 0.01),
+    )  # fmt: skip
+    yield made
+    await made.close()
+
+
+def ended(state: FakeKube, url: str = "", **callback: Any) -> OrchestratorJob:
+    body = job_body(
+        spec={"callbackURL": url} if url else None, phase="Failed", reason="NonZeroExit",
+        message="no", exitCode=3, finishedAt="2026-01-01T00:00:00Z",
+        callback={"state": "Pending", "attempts": 0, "updatedAt": "2026-01-01T00:00:00Z", **callback},
+    )  # fmt: skip
+    return OrchestratorJob.parse(state.put(JOBS, body))
+
+
+async def settled(state: FakeKube) -> dict[str, Any]:
+    while True:
+        found: dict[str, Any] = state.get(JOBS, "job-1")["status"]["callback"]
+        if found["state"] != "Pending":
+            return found
+        await asyncio.sleep(0.005)
+
+
+async def test_the_end_is_told_signed(
+    callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
+) -> None:
+    callbacks.add(ended(cluster[0], f"{portal.url}/job?key=1"))
+    assert (await settled(cluster[0]))["state"] == "Delivered"
+    [(headers, body)] = portal.got
+    # As a portal would check it, with the standard's own library.
+    found = Webhook(SECRET).verify(body, {k.lower(): v for k, v in headers.items()})
+    assert found["data"] == {
+        "id": 1, "name": "job-1", "service": "example", "userID": "1", "status": "Failed",
+        "reason": "NonZeroExit", "message": "no", "exitCode": 3,
+    }  # fmt: skip
+    assert json.loads(body)["type"] == "job.ended"
+
+
+async def test_a_portal_that_fails_is_told_again_under_the_same_id(
+    callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
+) -> None:
+    portal.answers = [500, 503]
+    callbacks.add(ended(cluster[0]))
+    found = await settled(cluster[0])
+    assert (found["state"], found["attempts"]) == ("Delivered", 3)
+    assert len({headers["webhook-id"] for headers, _ in portal.got}) == 1
+
+
+async def test_a_portal_that_always_fails_is_given_up(
+    callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
+) -> None:
+    portal.answers = [500] * 9
+    callbacks.add(ended(cluster[0]))
+    found = await settled(cluster[0])
+    assert (found["state"], found["attempts"]) == ("Failed", 3)
+    assert found["message"] == "It answered 500."
+
+
+async def test_a_redirect_is_not_followed(
+    callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
+) -> None:
+    portal.answers = [302] * 9
+    callbacks.add(ended(cluster[0]))
+    assert (await settled(cluster[0]))["state"] == "Failed"
+    assert len(portal.got) == 3
+
+
+async def test_a_host_that_is_not_allowed_is_not_called(
+    callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
+) -> None:
+    callbacks.add(ended(cluster[0], portal.url.replace("127.0.0.1", "127.0.0.2")))
+    assert (await settled(cluster[0]))["state"] == "Refused"
+    assert portal.got == []
+
+
+async def test_what_was_undelivered_is_taken_up_where_it_was(
+    callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
+) -> None:
+    ended(cluster[0], attempts=2)
+    portal.answers = [500]
+    await callbacks.take_up()
+    found = await settled(cluster[0])
+    assert (found["state"], found["attempts"]) == ("Failed", 3)
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "expected"),
+    [
+        ("https://portal.example.org/x", ["portal.example.org"], True),
+        ("https://PORTAL.example.org:443/x", ["portal.example.org"], True),
+        ("https://a.b.example.org", ["*.example.org"], True),
+        ("https://portal.example.org:8443/", ["portal.example.org:8443"], True),
+        ("http://portal:8080/x", ["http://portal:8080"], True),
+        ("https://example.org", ["*.example.org"], False),
+        ("https://evilexample.org", ["*.example.org"], False),
+        ("https://portal.example.org:8443/", ["portal.example.org"], False),
+        ("http://portal.example.org/", ["portal.example.org"], False),
+        ("https://portal.example.org@evil.org/", ["portal.example.org"], False),
+        ("https://evil.org/#portal.example.org", ["portal.example.org"], False),
+        ("https://evil.org\\@portal.example.org/", ["portal.example.org"], False),
+        ("gopher://portal.example.org/", ["portal.example.org"], False),
+        ("https://portal.example.org:99999/", ["portal.example.org"], False),
+        ("https://[::1]/", ["portal.example.org"], False),
+        ("", ["portal.example.org"], False),
+        ("https://portal.example.org/", [], False),
+    ],
+)
+def test_which_urls_are_allowed(url: str, hosts: list[str], expected: bool) -> None:
+    assert allowed(url, hosts) == expected
