@@ -87,6 +87,7 @@ def test() -> int:
     checks.lint()
     count = checks.tests("unit")
     run_steps(steps_up())
+    count += checks.tests("contract")
     count += checks.tests("cluster")
     # Takes the cluster down, so it comes last.
     count += checks.tests("lifecycle")

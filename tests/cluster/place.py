@@ -177,20 +177,28 @@ class Place:
             self.kubectl("scale", name, f"--namespace={NAMESPACE}", "--replicas=1")
             until(lambda: self.ready(part), f"{part} is back")
 
-    def writes(self, job: str) -> list[dict[str, Any]]:
-        """Return the audit log's entries for a job and its pods, by our own two accounts."""
+    def asked(self, *verbs: str, of: str = "") -> list[dict[str, Any]]:
+        """Return the audit log's entries by our own two accounts that succeeded.
+
+        *of* is how the names of the objects begin. Of reads the log has only the API's, of our
+        own resources.
+        """
         found = []
         for line in AUDIT_LOG.read_text().splitlines():
             event = json.loads(line)
             reference, user = event.get("objectRef", {}), event["user"]["username"]
-            ours = user.startswith(f"system:serviceaccount:{NAMESPACE}:")
             if (
-                ours
-                and reference.get("name", "").startswith(job)
+                user.startswith(f"system:serviceaccount:{NAMESPACE}:")
+                and event["verb"] in verbs
+                and reference.get("name", "").startswith(of)
                 and event["responseStatus"]["code"] < 300
             ):
                 found.append({"verb": event["verb"], "user": user, **reference})
         return found
+
+    def writes(self, job: str) -> list[dict[str, Any]]:
+        """Return the writes to a job and its pods by our own two accounts."""
+        return self.asked("create", "patch", "update", "delete", of=job)
 
     def objects(self) -> set[str]:
         """Return the folders under jobs/ that the object store has on its volume."""
