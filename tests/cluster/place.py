@@ -177,6 +177,22 @@ class Place:
             self.kubectl("scale", name, f"--namespace={NAMESPACE}", "--replicas=1")
             until(lambda: self.ready(part), f"{part} is back")
 
+    @contextmanager
+    def forwarded(self, target: str, port: int, namespace: str) -> Iterator[str]:
+        """Forward a port of a Service or pod to loopback while the block runs; gives its URL."""
+        process = subprocess.Popen(
+            [str(BIN / "kubectl"), f"--kubeconfig={self.kubeconfig}", f"--namespace={namespace}",
+             "port-forward", target, f":{port}"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            yield f"http://127.0.0.1:{line.split(' -> ')[0].rpartition(':')[2]}"
+        finally:
+            process.terminate()
+            process.communicate()
+
     def asked(self, *verbs: str, of: str = "") -> list[dict[str, Any]]:
         """Return the audit log's entries by our own two accounts that succeeded.
 
