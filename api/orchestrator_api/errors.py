@@ -74,6 +74,12 @@ class TooLarge(ApiError):  # noqa: N818
     status = 413
 
 
+class TooSlow(ApiError):  # noqa: N818
+    """The upload does not get on."""
+
+    status = 408
+
+
 class RangeNotSatisfiable(ApiError):  # noqa: N818
     """The asked part of a file does not exist."""
 

@@ -12,7 +12,7 @@ from orchestrator_api.bundle import Bundle
 from orchestrator_api.cache import Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.ids import Ids
-from orchestrator_api.upload import Form, receive
+from orchestrator_api.upload import Form, paced, receive
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.job import Inputs
 from orchestrator_crds.names import INPUTS, job_name, object_key
@@ -48,7 +48,7 @@ class Submissions:
         async with self._store.upload(key) as upload:
             with Bundle(upload, self._services.largest_upload) as bundle:
                 form = Form(bundle, self._services, self._callback_hosts)
-                await receive(form, mark, body)
+                await receive(form, mark, paced(body))
                 user, service = form.check()
                 await bundle.close()
             stored = await upload.finish()

@@ -62,10 +62,12 @@ def from_report(report: Report, *, terminate: bool) -> Outcome | None:
         return None
     if report.why == "terminated":
         return None  # told to stop by the kubelet, which alone knows why
-    if report.results_lost:
-        sentence = _infrastructure(f"its results could not be saved ({report.results_lost})")
-        return Outcome(Phase.FAILED, Reason.RESULTS_LOST, sentence, code)
     reason, sentence = _users_own(report, code)
+    if report.results_lost:
+        lost = f"its results could not be saved ({report.results_lost})"
+        if reason is Reason.SUCCEEDED:
+            return Outcome(Phase.FAILED, Reason.RESULTS_LOST, _infrastructure(lost), code)
+        sentence += f" Besides, {lost}."
     if reason is Reason.SUCCEEDED:
         return Outcome(Phase.COMPLETED, reason, sentence, code)
     return Outcome(Phase.FAILED, reason, _with_log(sentence, report.log_tail), code)

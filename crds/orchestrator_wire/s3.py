@@ -27,6 +27,10 @@ T = TypeVar("T")
 # in memory, so they grow only where an object would else have too many.
 PART_BYTES = 5 * 1024 * 1024
 PARTS_OF_A_SIZE = 2000
+# An upload that is larger than this waits for one of so many places, whose parts are all that
+# uploads keep in memory, however many there are.
+SMALL_BYTES = 256 * 1024
+LARGE_AT_ONCE = 12
 CHUNK = 1 << 16
 SIGNED_FOR = timedelta(hours=1)
 ATTEMPTS = 3
@@ -60,6 +64,7 @@ class Store:
     def __init__(self, signer: Minio, bucket: str) -> None:
         self._signer = signer
         self.bucket = bucket
+        self._places = asyncio.Semaphore(LARGE_AT_ONCE)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=60),
             connector=aiohttp.TCPConnector(limit=256),
@@ -204,7 +209,7 @@ class Store:
 class Upload:
     """One object on its way in: a single PUT when it is small, a multipart upload otherwise.
 
-    As a context manager it is aborted, and leaves nothing in the store, when the block fails.
+    A context manager: when the block fails it is aborted, and leaves nothing in the store.
     """
 
     def __init__(self, store: Store, key: str) -> None:
@@ -213,19 +218,27 @@ class Upload:
         self._id = ""
         self._etags: list[str] = []
         self._digest = hashlib.sha256()
+        self._has_place = False
         self.size_bytes = 0
 
     async def __aenter__(self) -> "Upload":
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            await self.abort()
+        try:
+            if kind is not None:
+                await self.abort()
+        finally:
+            if self._has_place:
+                self._store._places.release()
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes; sends a part whenever one is full. Raises StoreDown."""
         self._digest.update(data)
         self.size_bytes += len(data)
+        if self.size_bytes > SMALL_BYTES and not self._has_place:
+            await self._store._places.acquire()
+            self._has_place = True
         left = memoryview(data)
         while left:
             # Some servers want all parts but the last to be of one size, to the byte.

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from local import checks, cluster, demo, helm, images, kind, places, publish, toolchain
+from local import checks, cluster, demo, helm, images, kind, migrate, places, publish, toolchain
 from local.paths import CACHE, FRONT, NAMESPACE, RELEASE
 from local.steps import Step, StepFailed, console, run_steps, together
 
@@ -122,6 +122,8 @@ def main() -> int:
         "build": lambda: run(BUILD),
         "start": lambda: run([*BUILD, *START]),
         "images": lambda: publish_images(words),
+        "migrate": lambda: migrate.main(words),
+        "soak": lambda: checks.module("tests.soak", words),
         "kubectl": lambda: helm.command("kubectl", words),
         "helm": lambda: helm.command("helm", words),
     }

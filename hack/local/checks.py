@@ -58,6 +58,11 @@ def tests(name: str, *arguments: str) -> Counter[str]:
     return count
 
 
+def module(name: str, words: list[str]) -> int:
+    """Run a module of the tests as a program; returns its exit code."""
+    return subprocess.run([sys.executable, "-m", name, *words], cwd=ROOT, check=False).returncode
+
+
 def _count(report: Path) -> Counter[str]:
     count: Counter[str] = Counter()
     if not report.exists():

@@ -15,6 +15,7 @@ KUBERNETES = "1.37.2"
 
 # Debian package -> a file that it brings.
 PACKAGES = {
+    "7zip": "/usr/bin/7zz",
     "buildah": "/usr/bin/buildah",
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
     "conntrack": "/usr/sbin/conntrack",
@@ -25,6 +26,7 @@ PACKAGES = {
     "iproute2": "/usr/sbin/ip",
     "ipset": "/usr/sbin/ipset",
     "iptables": "/usr/sbin/iptables",
+    "libarchive-tools": "/usr/bin/bsdtar",
     "libc6-dev": "/usr/include/stdlib.h",
     "libseccomp-dev": "/usr/include/seccomp.h",
     "mmdebstrap": "/usr/bin/mmdebstrap",
@@ -32,6 +34,7 @@ PACKAGES = {
     "nftables": "/usr/sbin/nft",
     "pkg-config": "/usr/bin/pkg-config",
     "procps": "/usr/bin/ps",
+    "unzip": "/usr/bin/unzip",
     "util-linux": "/usr/bin/unshare",
 }
 

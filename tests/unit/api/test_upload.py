@@ -3,11 +3,13 @@
 import asyncio
 import io
 import zipfile
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from orchestrator_api import upload
 from orchestrator_api.upload import LONGEST_FIELD
 from tests.support.builders import service_body
 from tests.support.fake_s3 import _etag
@@ -240,3 +242,35 @@ async def test_the_inputs_etag_is_recorded(system: System) -> None:
     await system.upload()
     inputs = system.jobs()[0]["spec"]["inputs"]
     assert f'"{inputs["etag"]}"' == _etag(system.s3.objects[inputs["key"]])
+
+
+async def test_a_body_that_stops_is_given_up(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "IDLE_SECONDS", 0.05)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"--x\r\n"
+        await asyncio.sleep(60)
+
+    answer = await system.rest.post("/upload", content=body(), headers={"content-type": MARK})
+    assert (answer.status_code, answer.json()) == (
+        408, refused("The upload stopped half-way. Send it again."),
+    )  # fmt: skip
+    assert nothing_left(system)
+
+
+async def test_a_body_that_only_drips_is_given_up(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "SLOW_START_SECONDS", 0.05)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"--x\r\n"
+        while True:
+            await asyncio.sleep(0.02)
+            yield b"C"
+
+    answer = await system.rest.post("/upload", content=body(), headers={"content-type": MARK})
+    assert answer.status_code == 408
+    assert "slower than 4096 bytes a second" in answer.json()["message"]

@@ -1,11 +1,12 @@
 """Objects in and out, against an S3 at the wire."""
 
+import asyncio
 import hashlib
 
 import pytest
 
 from orchestrator_wire import errors
-from orchestrator_wire.s3 import PART_BYTES, Store
+from orchestrator_wire.s3 import LARGE_AT_ONCE, PART_BYTES, SMALL_BYTES, Store
 from tests.support.fake_s3 import FakeS3
 
 Pair = tuple[FakeS3, Store]
@@ -78,3 +79,34 @@ async def test_keys_are_listed_with_their_age(store: Pair) -> None:
     state, s3 = store
     state.objects |= {KEY: b"x", "records/1.json": b"y"}
     assert [key for key, _ in await s3.keys("jobs/")] == [KEY]
+
+
+async def test_large_uploads_wait_for_a_place_and_small_ones_do_not(store: Pair) -> None:
+    _, s3 = store
+    large = [s3.upload(f"jobs/{n}/inputs.zip") for n in range(LARGE_AT_ONCE + 1)]
+    for upload in large[:-1]:
+        await upload.__aenter__()
+        await upload.write(bytes(SMALL_BYTES + 1))
+    async with s3.upload(KEY) as small:
+        await small.write(bytes(SMALL_BYTES))
+        await small.finish()
+    waiting = asyncio.create_task(large[-1].write(bytes(SMALL_BYTES + 1)))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await large[0].__aexit__(None)
+    await waiting
+    for upload in large[1:]:
+        await upload.__aexit__(RuntimeError)
+
+
+async def test_a_replaced_object_is_told_from_a_missing_one(store: Pair) -> None:
+    state, s3 = store
+    state.objects[KEY] = b"other"
+    with pytest.raises(errors.Replaced):
+        await s3.read(KEY, etag="0" * 32)
+
+
+async def test_many_objects_are_listed_a_page_at_a_time(store: Pair) -> None:
+    state, s3 = store
+    state.objects |= {f"jobs/{n}/x": b"" for n in range(2500)}
+    assert [len(page) async for page in s3.pages("jobs/")] == [1000, 1000, 500]

@@ -1,0 +1,134 @@
+"""What goes in and out beside a job's files: reference data and callbacks."""
+
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+import yaml
+from standardwebhooks import Webhook
+
+from local.images import IMAGES
+from local.paths import JOBS_NAMESPACE, NAMESPACE, STATE
+from tests.cluster.place import Place, until
+from tests.cluster.test_job import unzip
+from tests.cluster.test_life import service
+
+SINK = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        print(json.dumps([self.path, dict(self.headers), body.decode()]), flush=True)
+        self.send_response(500 if self.path == "/broken" else 200)
+        self.end_headers()
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+
+def test_reference_data_is_there_and_read_only(place: Place) -> None:
+    folder = STATE / "reference-data"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    (folder / "sequences").write_text("MKV\n")
+    claim = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Mi"}}}
+    volume = {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "test-refdata"},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"], "capacity": {"storage": "1Mi"},
+            "hostPath": {"path": str(folder)}, "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": JOBS_NAMESPACE, "name": "refdata"},
+        },
+    }  # fmt: skip
+    body = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "refdata"},
+        "spec": {**claim, "storageClassName": "", "volumeName": "test-refdata"},
+    }  # fmt: skip
+    place.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all([volume, body]))
+    try:
+        service(place, "with-data", data=["refdata"])
+        number = place.upload(
+            "cat /data/refdata/sequences > found; touch /data/refdata/x 2>/dev/null || echo no > written",
+            service="with-data",
+        )
+        assert place.wait(number) == "Completed"
+        found = unzip(place.poll(number).content)
+        assert (found["found"], found["written"]) == (b"MKV\n", b"no\n")
+        assert not (folder / "x").exists()
+    finally:
+        place.kubectl("delete", "pvc/refdata", "--wait=false")
+        place.kubectl("delete", "pv/test-refdata", "--wait=false")
+
+
+@pytest.fixture
+def sink(place: Place) -> Any:
+    """Serve a portal's callback inside the cluster; gives a function that tells what it got."""
+    hardened = {
+        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
+        "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
+    pod = {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "callback-sink", "labels": {"app": "callback-sink"}},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
+            "name": "sink", "image": IMAGES["agent"].reference, "imagePullPolicy": "Never",
+            "command": ["python3", "-c", SINK], "securityContext": hardened,
+        }]},
+    }  # fmt: skip
+    front = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "callback-sink"},
+        "spec": {"selector": {"app": "callback-sink"}, "ports": [{"port": 8080}]},
+    }  # fmt: skip
+    where = f"--namespace={NAMESPACE}"
+    place.kubectl("apply", where, "--filename=-", stdin=yaml.safe_dump_all([pod, front]))
+    place.kubectl("wait", where, "pod/callback-sink", "--for=condition=Ready", "--timeout=60s")
+    # Its Service's address must have reached the node.
+    time.sleep(2)
+    yield lambda: [
+        json.loads(line) for line in place.kubectl("logs", where, "callback-sink").splitlines()
+    ]
+    place.kubectl("delete", where, "--wait=true", "pod/callback-sink", "service/callback-sink")
+
+
+def test_the_end_of_a_job_is_told_signed_and_the_delivery_is_in_its_status(
+    place: Place, sink: Any
+) -> None:
+    url = "http://callback-sink.orchestrator.svc:8080/ended"
+    service(place, "tells", callbackURL=url)
+    number = place.upload("exit 3", service="tells")
+    assert place.wait(number) == "Failed"
+    until(
+        lambda: place.job(number)["status"]["callback"]["state"] == "Delivered", "it is delivered"
+    )
+    [[path, headers, body]] = sink()
+    assert path == "/ended"
+    secret = place.get("secret", "callbacks", NAMESPACE)["data"]["signingKey"]
+    key = base64.b64encode(base64.b64decode(secret)).decode()
+    lower = {name.lower(): value for name, value in headers.items()}
+    data = Webhook(f"whsec_{key}").verify(body, lower)["data"]
+    assert (data["id"], data["status"], data["exitCode"]) == (number, "Failed", 3)
+
+
+def test_a_delivery_that_fails_is_taken_up_by_the_next_operator(place: Place, sink: Any) -> None:
+    service(place, "tells", callbackURL="http://callback-sink.orchestrator.svc:8080/broken")
+    number = place.upload("true", service="tells")
+    assert place.wait(number) == "Completed"
+    until(lambda: place.job(number)["status"]["callback"]["attempts"] >= 1, "it was tried")
+    place.kill("operator")
+    service(place, "tells", callbackURL="http://callback-sink.orchestrator.svc:8080/mended")
+    until(
+        lambda: place.job(number)["status"]["callback"]["state"] == "Delivered", "it is delivered"
+    )
+    paths = [path for path, _, _ in sink()]
+    assert paths[0] == "/broken"
+    assert paths[-1] == "/mended"
+
+
+def test_a_callback_elsewhere_is_refused(place: Place) -> None:
+    service(place, "tells", callbackURL="http://kubernetes.default.svc/")
+    number = place.upload("true", service="tells")
+    assert place.wait(number) == "Completed"
+    until(lambda: place.job(number)["status"]["callback"]["state"] == "Refused", "it is refused")

@@ -1,0 +1,102 @@
+"""Three replicas of the API: one contract, and numbers that are never used twice."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import httpx2
+import pytest
+
+from local.paths import NAMESPACE, RELEASE
+from tests.cluster.place import Place, until
+
+DEPLOYMENT = f"deployment/{RELEASE}-api"
+
+
+def pods(place: Place) -> list[str]:
+    listed = place.kubectl(
+        "get", "pods", f"--namespace={NAMESPACE}", "-oname",
+        "--selector=app.kubernetes.io/component=api", "--field-selector=status.phase=Running",
+    )  # fmt: skip
+    return listed.split()
+
+
+@pytest.fixture(scope="module")
+def replicas(chosen: Place) -> Iterator[list[str]]:
+    """Give the URL of each of three replicas."""
+    chosen.kubectl("scale", DEPLOYMENT, f"--namespace={NAMESPACE}", "--replicas=3")
+    status = ("rollout", "status", DEPLOYMENT, f"--namespace={NAMESPACE}", "--timeout=90s")
+    chosen.kubectl(*status)
+    with ExitStack() as stack:
+        yield [stack.enter_context(chosen.forwarded(pod, 5000, NAMESPACE)) for pod in pods(chosen)]
+    chosen.kubectl("scale", DEPLOYMENT, f"--namespace={NAMESPACE}", "--replicas=1")
+    chosen.kubectl(*status)
+    until(lambda: len(pods(chosen)) == 1, "one replica is left")
+
+
+def upload(place: Place, url: str) -> int:
+    # Nobody's quota: the jobs wait, and the cluster has nothing else to do.
+    form = {"user_id": "950", "service": "example"}
+    answer = httpx2.post(
+        f"{url}/upload", data=form, files=[("file", ("run.sh", b"true"))], timeout=60
+    )
+    assert answer.status_code == 201, answer.text
+    number = int(answer.json()["id"])
+    place.made.append(f"orchestratorjob/job-{number}")
+    return number
+
+
+@pytest.fixture
+def shut(place: Place) -> None:
+    place.apply("OrchestratorQuota", "shut", {"users": ["950"], "maxRunning": 0})
+
+
+@pytest.mark.usefixtures("shut")
+def test_numbers_are_used_once_and_known_everywhere_at_once(
+    place: Place, replicas: list[str]
+) -> None:
+    def one(n: int) -> int:
+        number = upload(place, replicas[n % 3])
+        # Another replica's watch may be behind; a 404 would lose the user's job.
+        for other in replicas:
+            answer = httpx2.get(f"{other}/download/{number}", timeout=60)
+            assert (answer.status_code, answer.json()["status"]) == (200, "Queued")
+        return number
+
+    with ThreadPoolExecutor(12) as pool:
+        numbers = list(pool.map(one, range(90)))
+    assert len(set(numbers)) == 90
+    # They grow at each replica.
+    for n in range(3):
+        assert numbers[n::3] != sorted(numbers[n::3], reverse=True)
+
+
+@pytest.mark.usefixtures("shut")
+def test_a_replica_killed_under_load_loses_no_answered_upload_and_no_number_is_used_twice(
+    place: Place, replicas: list[str]
+) -> None:
+    answered: list[int] = []
+
+    def several(n: int) -> None:
+        for _ in range(25):
+            try:
+                answered.append(upload(place, replicas[n % 3]))
+            except httpx2.HTTPError:
+                continue  # the killed replica's; a portal would try again
+
+    with ThreadPoolExecutor(6) as pool:
+        work = [pool.submit(several, n) for n in range(6)]
+        until(lambda: len(answered) > 30, "there is load")
+        os.kill(place.pid("api"), signal.SIGKILL)
+        for task in work:
+            task.result()
+    assert len(answered) > 75
+    assert len(set(answered)) == len(answered)
+    listed = place.kubectl("get", "orchestratorjobs", "-oname").split()
+    assert {f"orchestratorjob.orchestrator.dev/job-{n}" for n in answered} <= set(listed)
+    newest = max(answered)
+    place.kubectl("delete", "orchestratorjob", f"job-{newest}")
+    until(lambda: len(pods(place)) == 3, "the replica is back")
+    assert upload(place, place.front) not in answered
