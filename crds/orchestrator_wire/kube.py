@@ -48,9 +48,12 @@ class Kube:
         self._api = client.ApiClient(configuration)
 
     @classmethod
-    async def connect(cls) -> "Kube":
-        """Connect as this pod's service account or, outside a cluster, by kubeconfig."""
+    async def connect(cls, kubeconfig: str = "") -> "Kube":
+        """Connect by *kubeconfig* when given, else as this pod's account, else by the default."""
         configuration = client.Configuration()
+        if kubeconfig:
+            await config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+            return cls(configuration)
         try:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:

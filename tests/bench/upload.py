@@ -64,8 +64,7 @@ async def upload(session: aiohttp.ClientSession, files: dict[str, bytes], servic
 
 async def small(rounds: int) -> dict[str, Any]:
     """Measure small uploads and bare creations in turns."""
-    os.environ["KUBECONFIG"] = str(KUBECONFIG)
-    kube = await Kube.connect()
+    kube = await Kube.connect(str(KUBECONFIG))
     path = resources_path(JOBS_NAMESPACE, OrchestratorJob.plural)
     ours: list[float] = []
     limits: list[float] = []

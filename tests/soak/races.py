@@ -6,7 +6,6 @@ what REST answered to the termination holds. An independent monitor reads the jo
 
 import asyncio
 import itertools
-import os
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -158,8 +157,7 @@ class Races:
 
 async def races(count: int, seed: int, at_once: int = 8) -> Races:
     """Run *count* races on the cluster that is up; the service must be there."""
-    os.environ["KUBECONFIG"] = str(KUBECONFIG)
-    kube = await Kube.connect()
+    kube = await Kube.connect(str(KUBECONFIG))
     monitor = Monitor()
     watching = asyncio.create_task(monitor.watch(kube))
     try:
