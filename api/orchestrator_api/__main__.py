@@ -87,7 +87,7 @@ async def main() -> None:
     context = Context(store, cluster, jobs, services, submissions)
     gateway = create_gateway(
         Tokens(kube, settings.jobs_namespace),
-        Attempts(cluster, store, services, events),
+        Attempts(cluster, store, jobs, services, events),
         canary,
         lambda: jobs.live.synced and services.watched.synced,
     )

@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator_api.cache import Services
+from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.tokens import Caller
 from orchestrator_crds import OrchestratorJob, Phase, transitions
@@ -35,6 +35,7 @@ class Attempts:
 
     cluster: Cluster
     store: Store
+    jobs: Jobs
     services: Services
     events: Events
 
@@ -120,6 +121,20 @@ class Attempts:
             job.status.progress is None or job.status.progress.text != progress.text
         ):
             await self.cluster.patch_status(job, transitions.progressed(progress))
+
+    async def on_request(self, caller: Caller) -> None:
+        """Record that *caller* saves partial results on request only; raises NotYours."""
+        job = await self.current(caller)
+        if job.status.snapshots != "OnRequest":
+            await self.cluster.patch_status(job, {"snapshots": "OnRequest"})
+
+    def wanted(self, caller: Caller) -> str:
+        """Return when partial results of *caller*'s job were last asked for; costs no request."""
+        named = job_of_pod(caller.pod)
+        job = self.jobs.live.items.get(named[0]) if named else None
+        if job is None or not _is_current(job, caller):
+            return ""
+        return job.status.snapshot_wanted_at or ""
 
     async def _stored(
         self, job: OrchestratorJob, results: dict[str, Any] | None

@@ -41,6 +41,11 @@ class Cluster:
         path = self._path(job.metadata.name, "status")
         return OrchestratorJob.parse(await self._kube.request("PATCH", path, body))
 
+    async def want_snapshot(self, name: str, moment: str) -> None:
+        """Note that partial results of a job were asked for at *moment*."""
+        body = {"status": {"snapshotWantedAt": moment}}
+        await self._kube.request("PATCH", self._path(name, "status"), body)
+
     async def epoch(self) -> int:
         """Return the term of the operator that leads now."""
         lease = await self._kube.request("GET", self._lease)

@@ -121,6 +121,18 @@ async def progress(caller: Who, attempts: Allowed, request: Request) -> None:
     await attempts.progress(caller, said.text)
 
 
+@router.post("/snapshots-on-request", status_code=204)
+async def snapshots_on_request(caller: Who, attempts: Allowed) -> None:
+    """Tell that the working directory is too large to be saved unasked."""
+    await attempts.on_request(caller)
+
+
+@router.get("/snapshot-wanted")
+async def snapshot_wanted(caller: Who, attempts: Allowed) -> dict[str, str]:
+    """Ask when somebody last asked for partial results."""
+    return {"at": attempts.wanted(caller)}
+
+
 @router.put("/snapshot")
 async def snapshot(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
     """Store the working directory as it is now."""

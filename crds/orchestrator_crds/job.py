@@ -212,6 +212,14 @@ class JobStatus(Model):
         default=None, description="A job that is to be run again waits at least until then."
     )
     progress: Progress | None = Field(default=None, description="How far run.sh says it is.")
+    snapshots: Literal["Paced", "OnRequest"] = Field(
+        default="Paced",
+        description="Partial results are saved now and then, or, when they are large, only once "
+        "somebody asks for them.",
+    )
+    snapshot_wanted_at: Timestamp | None = Field(
+        default=None, description="When partial results were last asked for, if on request."
+    )
     results: StoredObject | None = Field(
         default=None, description="The working directory as run.sh left it."
     )

@@ -51,6 +51,12 @@ class ResultLimits(Model):
     """What a job may leave behind."""
 
     max_bytes: int = Field(default=4 * 1024**3, ge=1, description="Largest results.zip, in bytes.")
+    max_paced_snapshot_bytes: int = Field(
+        default=1024**3,
+        ge=0,
+        description="Working directories up to this size, in bytes, are saved now and then while "
+        "the job runs; larger ones only when partial results are asked for.",
+    )
 
 
 class Retries(Model):

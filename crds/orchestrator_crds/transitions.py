@@ -151,6 +151,8 @@ def _retry(job: OrchestratorJob, outcome: Outcome, retries: Retries, now: str) -
         "startedAt": None,
         "results": None,
         "progress": None,
+        "snapshots": "Paced",
+        "snapshotWantedAt": None,
         "conditions": _conditions(
             job, now, ("Admitted", "False", str(outcome.reason), "It is to be run again.")
         ),

@@ -105,7 +105,7 @@ class Agent:
         """Open the gate, wait for the end, save the results and tell."""
         gate = gates.Gate(self.settings.job, self.log)
         settings = self.settings
-        snapshots = Snapshots(self.gateway, settings.work, settings.result_bytes, say)
+        snapshots = Snapshots(self.gateway, settings, say)
         folders = (settings.work, settings.scratch)
         for watch in (
             snapshots,

@@ -221,11 +221,15 @@ def used_bytes(folders: Iterable[Path]) -> int:
     return total
 
 
-def signature(folder: Path) -> str:
-    """Return a digest that changes when a name, size or time below *folder* does."""
-    total = hashlib.sha256()
+def signature(folder: Path) -> tuple[str, int]:
+    """Return a digest that changes when a name, size or time below *folder* does, and the size.
+
+    The size is that of the files, in bytes.
+    """
+    total, size = hashlib.sha256(), 0
     for item in walk(folder, []):
         info = item.info
+        size += info.st_size if stat.S_ISREG(info.st_mode) else 0
         line = f"{item.path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_mode}\n"
         total.update(line.encode(errors="surrogateescape"))
-    return total.hexdigest()
+    return total.hexdigest(), size

@@ -18,6 +18,7 @@ class Settings:
     isolation_required: bool
     result_bytes: int
     disk_bytes: int
+    snapshot_bytes: int
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -33,4 +34,5 @@ class Settings:
             isolation_required=env["NETWORK_ISOLATION"] == "Required",
             result_bytes=int(env["RESULT_BYTES"]),
             disk_bytes=int(env["DISK_BYTES"]),
+            snapshot_bytes=int(env["SNAPSHOT_BYTES"]),
         )

@@ -3,10 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from orchestrator_agent.gateway import Gateway, Refused, Sink, TooLarge, Unavailable
+from orchestrator_agent.gateway import Gateway, Gone, Refused, Sink, TooLarge, Unavailable
 from orchestrator_agent.packing import pack, signature
+from orchestrator_agent.settings import Settings
 
 SHORTEST_PAUSE_SECONDS = 5.0
 # A snapshot costs at most a tenth of the time.
@@ -15,15 +15,19 @@ JOIN_SECONDS = 60.0
 
 
 class Snapshots(threading.Thread):
-    """Saves the working directory again and again until told to stop."""
+    """Saves the working directory again and again until told to stop.
 
-    def __init__(
-        self, gateway: Gateway, work: Path, limit: int, log: Callable[[str], None]
-    ) -> None:
+    One that is larger than `snapshot_bytes` is saved only when somebody asks for it.
+    """
+
+    def __init__(self, gateway: Gateway, settings: Settings, log: Callable[[str], None]) -> None:
         super().__init__(name="snapshots", daemon=True)
-        self._gateway, self._work, self._limit, self._log = gateway, work, limit, log
+        self._gateway, self._work, self._log = gateway, settings.work, log
+        self._limit, self._paced = settings.result_bytes, settings.snapshot_bytes
         self._over = threading.Event()
         self._last = ""
+        # Whether the gateway knows that snapshots must be asked for, and the last answer to that.
+        self._on_request, self._served = False, ""
 
     def run(self) -> None:
         """Take snapshots until `stop`."""
@@ -34,16 +38,28 @@ class Snapshots(threading.Thread):
                 self._once()
             except (Unavailable, OSError) as error:
                 self._log(f"no snapshot this time: {error}")
-            except (Refused, TooLarge) as error:
+            except (Refused, Gone, TooLarge) as error:
                 self._log(f"no more snapshots: {error}")
                 return
             pause = max(SHORTEST_PAUSE_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started))
 
     def _once(self) -> None:
-        now = signature(self._work)
-        if now != self._last:
-            self._gateway.put("/snapshot", self._pack)
-            self._last = now
+        now, size = signature(self._work)
+        if now == self._last or (size > self._paced and not self._wanted()):
+            return
+        self._gateway.put("/snapshot", self._pack)
+        self._last = now
+
+    def _wanted(self) -> bool:
+        if not self._on_request:
+            self._gateway.post("/snapshots-on-request", {})
+            self._on_request = True
+            self._log("the working directory is large: snapshots are taken on request only")
+        asked_at = str(self._gateway.get("/snapshot-wanted").get("at") or "")
+        if asked_at == self._served:
+            return False
+        self._served = asked_at
+        return True
 
     def _pack(self, sink: Sink) -> None:
         pack(self._work, sink, self._limit)

@@ -22,6 +22,7 @@ class FakeGateway:
     bodies: dict[str, list[bytes]] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
     inputs_sha256: str = ""
+    wanted_at: str = ""
 
     @property
     def end(self) -> dict[str, Any]:
@@ -38,6 +39,8 @@ class FakeGateway:
             return self.inputs
         if path == "/canary":
             return json.dumps(self.canary).encode()
+        if path == "/snapshot-wanted":
+            return json.dumps({"at": self.wanted_at}).encode()
         if path in {"/results", "/snapshot"}:
             receipt = {"sizeBytes": len(body), "sha256": sha256(body).hexdigest(), "etag": "e"}
             return json.dumps(receipt).encode()

@@ -55,6 +55,7 @@ class PlainPod:
         upload_seconds: float = 5,
         result_bytes: int = 1 << 30,
         disk_bytes: int = 1 << 30,
+        snapshot_bytes: int = 1 << 30,
     ) -> None:
         env = {
             "PATH": os.environ["PATH"],
@@ -67,6 +68,7 @@ class PlainPod:
             "SCRATCH": str(self.scratch),
             "RESULT_BYTES": str(result_bytes),
             "DISK_BYTES": str(disk_bytes),
+            "SNAPSHOT_BYTES": str(snapshot_bytes),
             "NETWORK_ISOLATION": isolation,
         }
         self.agent = subprocess.Popen(

@@ -17,11 +17,15 @@ from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary, check_length
 from orchestrator_crds import OrchestratorJob, Phase
 from orchestrator_crds.lifecycle import LIVE
+from orchestrator_crds.meta import seconds_of
 from orchestrator_crds.names import PARTIAL, object_key
 from orchestrator_wire import errors
+from orchestrator_wire.kube import now
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
+# How often a poll for partial results may ask a job for them.
+WANTED_EVERY_SECONDS = 30.0
 JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
 _FORM = {
     "requestBody": {
@@ -119,6 +123,7 @@ async def download_partial(job_id: JobId, given: Given, asked: AskedFor) -> Resp
             return JSONResponse(answer(job).model_dump())
         if results is not None:
             return await serve(key=results.key, etag=results.etag)
+        await _want(given, job)
         if job.status.phase is not Phase.QUEUED:
             # No snapshot yet: the inputs are what there is.
             with suppress(errors.NoSuchObject):
@@ -128,6 +133,15 @@ async def download_partial(job_id: JobId, given: Given, asked: AskedFor) -> Resp
     except errors.NoSuchObject as error:
         return await _vanished(given, job, job_id, error)
     return Response(of_script(job.spec.script or ""), media_type=ZIP)
+
+
+async def _want(given: Context, job: OrchestratorJob) -> None:
+    """Have a job whose snapshots are taken on request take one, for the next time."""
+    status, moment = job.status, now()
+    asked = seconds_of(moment) - seconds_of(status.snapshot_wanted_at) < WANTED_EVERY_SECONDS
+    if status.phase is Phase.RUNNING and status.snapshots == "OnRequest" and not asked:
+        with suppress(errors.ClusterError):
+            await given.cluster.want_snapshot(job.metadata.name, moment)
 
 
 async def _latest(serve: Callable[..., Awaitable[Response]], key: str) -> Response:

@@ -119,6 +119,7 @@ def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
             # Before packing, so that a sparse file does not become a zip that bursts when unpacked.
             {"name": "RESULT_BYTES", "value": str(UNPACKED_RATIO * spec.results.max_bytes)},
             {"name": "DISK_BYTES", "value": str(_disk(spec))},
+            {"name": "SNAPSHOT_BYTES", "value": str(spec.results.max_paced_snapshot_bytes)},
         ],
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},

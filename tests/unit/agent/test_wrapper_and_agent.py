@@ -9,11 +9,13 @@ import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator_agent.gateway import Gateway
 from orchestrator_agent.isolation import isolated
+from orchestrator_agent.packing import pack
 from tests.support.fake_gateway import FakeGateway, fake_gateway
 from tests.support.pod import PACKAGE, PlainPod, bundle, wait_until
 
@@ -413,3 +415,37 @@ def test_what_is_left_out_is_told(pod: PlainPod, gateway: FakeGateway) -> None:
     with zipfile.ZipFile(io.BytesIO(gateway.bodies["/results"][-1])) as archive:
         assert set(archive.namelist()) == {"run.sh", "file"}
         assert archive.comment.decode().splitlines()[1:] == ["link", "pipe"]
+
+
+def test_a_large_working_directory_is_saved_only_when_somebody_asks(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.inputs = bundle(run_sh="head -c 100000 /dev/zero > big; sleep 13")
+    pod.start_agent(snapshot_bytes=50_000)
+    pod.start_main()
+    wait_until(lambda: "/snapshot-wanted" in gateway.calls, "the agent asks")
+    assert gateway.calls.count("/snapshots-on-request") == 1
+    assert "/snapshot" not in gateway.calls
+    gateway.wanted_at = "2026-01-01T00:00:00Z"
+    wait_until(lambda: "/snapshot" in gateway.calls, "it is saved")
+    pod.finish()
+    assert gateway.calls.count("/snapshot") == 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_marked(tmp_path: Path) -> None:
+    (tmp_path / "still").write_bytes(bytes(1000))
+    (tmp_path / "busy").write_bytes(bytes(10_000_000))
+
+    class Touching(io.BytesIO):
+        def write(self, data: Any) -> int:
+            with (tmp_path / "busy").open("ab") as file:
+                file.write(b"more")
+            return super().write(data)
+
+    out = Touching()
+    pack(tmp_path, out, 1 << 30)
+    with zipfile.ZipFile(out) as archive:
+        assert archive.testzip() is None
+        assert archive.getinfo("busy").comment == b"changed while it was read"
+        assert archive.getinfo("still").comment == b""
+        assert archive.getinfo("busy").file_size >= 10_000_000

@@ -84,7 +84,7 @@ async def system(
     canary = Canary(0)
     tokens: Any = PlainTokens()
     events = Events(kube, "jobs", "orchestrator-api")
-    attempts = Attempts(access, s3, services, events)
+    attempts = Attempts(access, s3, jobs, services, events)
     gateway = create_gateway(tokens, attempts, canary, lambda: True)
     made = System(state, s3_state, client(create_app(context)), client(gateway), context, canary)
     made.tasks = [asyncio.create_task(w.run()) for w in (jobs.live, services.watched)]

@@ -343,3 +343,23 @@ async def test_replaced_inputs_of_a_queued_job_are_not_handed_out(system: System
     answer = await system.rest.get("/download_partial/1")
     assert answer.status_code == 410
     assert "were replaced or damaged" in answer.json()["message"]
+
+
+async def test_partial_results_on_request_are_asked_for_but_not_at_every_poll(
+    system: System,
+) -> None:
+    system.s3.objects[KEY] = b"inputs"
+    put(system, "Running", attempt=1, pod={"name": "job-1-1", "uid": "uid-me", "node": "n"})
+    me = {"Authorization": "Bearer job-1-1/uid-me"}
+    await system.rest.get("/download_partial/1")
+    assert not system.kube.writes
+    assert (await system.gateway.post("/snapshots-on-request", headers=me)).status_code == 204
+    await asyncio.sleep(0.05)
+    assert (await system.gateway.get("/snapshot-wanted", headers=me)).json() == {"at": ""}
+    for _ in range(3):
+        await system.rest.get("/download_partial/1")
+        await asyncio.sleep(0.05)
+    assert len(system.kube.writes) == 2
+    assert (await system.gateway.get("/snapshot-wanted", headers=me)).json()["at"]
+    other = {"Authorization": "Bearer job-1-1/uid-other"}
+    assert (await system.gateway.get("/snapshot-wanted", headers=other)).json() == {"at": ""}
