@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
 from orchestrator_crds.lifecycle import LIVE, LIVE_SELECTOR
 from orchestrator_crds.names import job_name, record_key
+from orchestrator_crds.record import slim
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, resources_path
 from orchestrator_wire.s3 import Store
@@ -26,13 +27,6 @@ PAUSE_SECONDS = 1.0
 ENDED_KEPT = 2_000
 # An ended job changes no more, but it may expire or be deleted.
 ENDED_SECONDS = 15.0
-
-
-def slim(body: dict[str, Any]) -> dict[str, Any]:
-    """Drop from a job what can be long and is not asked for here: the list of its files."""
-    inputs = (body.get("spec") or {}).get("inputs") or {}
-    inputs.pop("files", None)
-    return body
 
 
 class Watched(Generic[R]):

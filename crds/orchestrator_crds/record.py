@@ -11,6 +11,16 @@ from orchestrator_crds.service import Retention
 _METADATA = ("name", "namespace", "uid", "creationTimestamp")
 
 
+def slim(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a job's *body* without the list of its files, which can be long and few ask for."""
+    spec = body.get("spec")
+    inputs = spec.get("inputs") if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or not isinstance(inputs, dict) or "files" not in inputs:
+        return body
+    rest = {key: value for key, value in inputs.items() if key != "files"}
+    return {**body, "spec": {**spec, "inputs": rest}}
+
+
 def record(body: dict[str, Any], retention: Retention) -> bytes:
     """Return the record, as JSON, of the ended job with this *body*.
 

@@ -10,6 +10,7 @@ import aiohttp
 
 from orchestrator_crds import OrchestratorJob, ServiceSpec
 from orchestrator_crds.callback import allowed, headers, message
+from orchestrator_crds.record import slim
 from orchestrator_operator.cluster.lease import Deposed
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_wire import errors
@@ -17,6 +18,7 @@ from orchestrator_wire.kube import Kube, now, resources_path
 
 log = logging.getLogger(__name__)
 PENDING = "status.callback.state=Pending"
+LOOK_EVERY_SECONDS = 60.0
 TIMEOUT_SECONDS = 10.0
 AT_ONCE = 16
 # After each failure; two and a half hours in all.
@@ -52,21 +54,23 @@ class Callbacks:
             task.cancel()
         await self._session.close()
 
-    async def take_up(self) -> None:
-        """Deliver what an earlier operator left undelivered."""
+    async def forever(self, seconds: float) -> None:
+        """Take up, now and again, what an earlier operator or a lost event left undelivered."""
         while True:
             try:
-                bodies, _ = await self._kube.list(self._jobs, fieldSelector=PENDING)
+                await self.take_up()
             except errors.ClusterError as error:
                 log.warning("Cannot list undelivered callbacks, trying again: %s", error)
-                await asyncio.sleep(5.0)
-                continue
+            await asyncio.sleep(seconds)
+
+    async def take_up(self) -> None:
+        """Deliver all that is undelivered and not under way; raises ClusterError."""
+        async for bodies, _ in self._kube.pages(self._jobs, fieldSelector=PENDING):
             for body in bodies:
                 try:
-                    self.add(OrchestratorJob.parse(body))
+                    self.add(OrchestratorJob.parse(slim(body)))
                 except ValueError as error:
                     log.warning("A callback is left alone: %s", error)
-            return
 
     def add(self, job: OrchestratorJob) -> None:
         """Deliver the end of *job*, now and for as long as it takes, without waiting for it."""

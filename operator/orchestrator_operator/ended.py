@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator_crds import OrchestratorJob, ServiceSpec
 from orchestrator_crds.lifecycle import ENDED_SELECTOR, LIVE
-from orchestrator_crds.record import is_expired
+from orchestrator_crds.record import is_expired, slim
 from orchestrator_crds.service import Retention
 from orchestrator_operator.bundles import Bundles
 from orchestrator_wire import errors
@@ -54,7 +54,7 @@ class Ended:
                 if found is None:
                     await self._bundles.forget(body)
                     return
-                job = OrchestratorJob.parse(found)
+                job = OrchestratorJob.parse(slim(found))
                 if job.status.phase in LIVE:
                     return
                 service = self._service(job.spec.service)

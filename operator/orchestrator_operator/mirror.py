@@ -20,6 +20,7 @@ from orchestrator_crds import (
     ServiceSpec,
 )
 from orchestrator_crds.lifecycle import LIVE
+from orchestrator_crds.record import slim
 from orchestrator_operator.core.pods import Pod
 from orchestrator_operator.core.snapshot import Held
 
@@ -116,7 +117,9 @@ class Mirror:
         if new < max(shelf.versions.get(name, 0), shelf.buried.get(name, 0) + 1):
             return
         try:
-            parsed: Any = Pod.parse(body) if plural == PODS else self._kind(plural).parse(body)
+            parsed: Any = (
+                Pod.parse(body) if plural == PODS else self._kind(plural).parse(slim(body))
+            )
         except (ValidationError, AttributeError, TypeError, ValueError) as error:
             # One bad object costs only itself; the last good version of it stays in force.
             log.warning("Cannot read %s %s: %s", plural, name, error)
@@ -168,8 +171,12 @@ class Mirror:
             self._pods_of.pop(job, None)
 
     @staticmethod
-    def _kind(plural: str) -> type[Resource]:
-        return OrchestratorJob if plural == JOBS else ADMINISTERED[plural]
+    def _parse(plural: str, body: dict[str, Any]) -> Any:
+        if plural == PODS:
+            return Pod.parse(body)
+        if plural == JOBS:
+            return OrchestratorJob.parse(slim(body))
+        return ADMINISTERED[plural].parse(body)
 
     def _touch(self, plural: str, name: str, item: Any) -> None:
         if plural == JOBS:

@@ -17,7 +17,7 @@ from orchestrator_crds.callback import key_of
 from orchestrator_operator import handlers
 from orchestrator_operator.act import Actor
 from orchestrator_operator.bundles import Bundles
-from orchestrator_operator.callbacks import Callbacks
+from orchestrator_operator.callbacks import LOOK_EVERY_SECONDS, Callbacks
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core.podspec import Surroundings
@@ -123,7 +123,7 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
         asyncio.create_task(sweep.forever(settings.sweep_seconds), name="sweep"),
     }
     await first_list(relist)
-    taking_up = asyncio.create_task(callbacks.take_up())
+    own.add(asyncio.create_task(callbacks.forever(LOOK_EVERY_SECONDS), name="callbacks"))
     decider.synced = True
     decider.look_again()
     own.add(
@@ -134,7 +134,7 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
     try:
         await watch(settings, seen, own, told_to_end)
     finally:
-        for task in (*own, taking_up):
+        for task in own:
             task.cancel()
         await callbacks.close()
         await asyncio.wait_for(decider.drain(), timeout=3.0)

@@ -53,6 +53,20 @@ def test_a_happy_job_costs_at_most_six_writes(place: Place) -> None:
     assert sorted(verbs) == ["create", "create", "delete", "patch", "patch", "patch"]
 
 
+def test_a_poll_of_a_live_job_costs_no_request_to_kubernetes(place: Place) -> None:
+    number = place.upload("sleep 20")
+    place.wait(number, "Running")
+    time.sleep(1)
+    before = len(place.asked("get", "list"))
+    for _ in range(100):
+        assert place.status(number) == "Running"
+    time.sleep(1)
+    mine = [a for a in place.asked("get", "list")[before:] if a.get("name") == f"job-{number}"]
+    # The agent's own calls read the job live; polls do not.
+    assert len(mine) < 10
+    httpx2.post(f"{place.front}/terminate/{number}")
+
+
 def test_the_columns_tell_state_and_reason(place: Place) -> None:
     number = place.upload("exit 3", user=7)
     place.wait(number)

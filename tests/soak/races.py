@@ -23,6 +23,9 @@ SERVICE = "races"
 DEADLINE_SECONDS = 2
 # How far apart the three may be, in seconds, either way.
 SPREAD_SECONDS = 0.3
+# By how much each race moves the termination of the next ones towards the point where it wins as
+# often as it loses: how long a pod takes to start is the machine's mood.
+STEP_SECONDS = 0.1
 PATIENCE_SECONDS = 90.0
 REASONS = {
     Phase.COMPLETED: {"Succeeded"},
@@ -87,6 +90,7 @@ class Races:
     monitor: Monitor
     seed: int
     ends: Counter[str] = field(default_factory=Counter)
+    delay: float = 0.5
     problems: list[str] = field(default_factory=list)
 
     async def run(self, count: int, at_once: int) -> None:
@@ -108,7 +112,7 @@ class Races:
         job = await self._upload(script, user=900_000 + number % 50)
         name = f"job-{job}"
         await self._until(name, "Running")
-        await asyncio.sleep(stops_at)
+        await asyncio.sleep(stops_at + self.delay)
         async with self.session.post(f"{FRONT}/terminate/{job}") as answer:
             stopped = answer.status
         seen = await self._poll(job) if stopped == 200 else ""
@@ -121,6 +125,8 @@ class Races:
     def _judge(self, name: str, stopped: int, seen: str) -> None:
         phase = self.monitor.states[name][-1][0]
         self.ends[phase] += 1
+        self.delay += STEP_SECONDS if phase == Phase.KILLED else -STEP_SECONDS
+        self.delay = max(self.delay, 0.0)
         self.problems += self.monitor.problems(name)
         if stopped not in {200, 409}:
             self.problems.append(f"{name}: its termination was answered {stopped}")
