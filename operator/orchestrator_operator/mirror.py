@@ -117,15 +117,17 @@ class Mirror:
         if new < max(shelf.versions.get(name, 0), shelf.buried.get(name, 0) + 1):
             return
         try:
-            parsed: Any = (
-                Pod.parse(body) if plural == PODS else self._kind(plural).parse(slim(body))
-            )
-        except (ValidationError, AttributeError, TypeError, ValueError) as error:
+            parsed = self._parse(plural, body)
+        except ValidationError as error:
             # One bad object costs only itself; the last good version of it stays in force.
             log.warning("Cannot read %s %s: %s", plural, name, error)
             if plural == JOBS:
                 self.unreadable[name] = _sentence(error)
                 self.dirty_jobs.add(name)
+            return
+        except Exception:
+            # A mistake of ours must not be the end of anybody's job.
+            log.exception("Cannot read %s %s", plural, name)
             return
         if plural == JOBS:
             self.unreadable.pop(name, None)
@@ -198,8 +200,6 @@ class Mirror:
             del shelf.buried[next(iter(shelf.buried))]
 
 
-def _sentence(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
-    return str(error)
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
