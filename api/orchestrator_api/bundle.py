@@ -13,10 +13,10 @@ class _Buffer:
     """Where zipfile writes to; emptied into the store after every step."""
 
     def __init__(self) -> None:
-        self.data = bytearray()
+        self.pieces: list[bytes] = []
 
     def write(self, data: bytes) -> int:
-        self.data += data
+        self.pieces.append(data)
         return len(data)
 
     def flush(self) -> None:
@@ -60,7 +60,7 @@ class Bundle:
         self.files.append(InputFile(name=name, size_bytes=0))
         self._size = 0
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray) -> None:
         """Take the next bytes of the file; raises StoreDown."""
         if self._entry is None:
             raise ValueError("no file was begun")
@@ -83,9 +83,9 @@ class Bundle:
         await self._drain()
 
     async def _drain(self) -> None:
-        if self._buffer.data:
-            await self._upload.write(bytes(self._buffer.data))
-            self._buffer.data.clear()
+        pieces, self._buffer.pieces = self._buffer.pieces, []
+        for piece in pieces:
+            await self._upload.write(piece)
 
 
 def of_script(text: str) -> bytes:

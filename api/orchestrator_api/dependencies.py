@@ -22,7 +22,8 @@ class Context:
     submissions: Submissions
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
+    # Not a plain function: FastAPI would run that in a thread.
     context: Context = request.app.state.context
     return context
 

@@ -103,7 +103,7 @@ class Form:
                 raise _too_large(self.limit)
             if self._name == SCRIPT and len(self._script) < LONGEST_SCRIPT:
                 self._script += event
-            await self._bundle.write(bytes(event))
+            await self._bundle.write(event)
 
     async def findings(self) -> tuple[str, ...]:
         """Return what is suspicious in the run.sh of a complete form."""

@@ -45,6 +45,8 @@ class Kube:
     def __init__(self, configuration: client.Configuration) -> None:
         configuration.retries = None
         configuration.connection_pool_maxsize = 128
+        # Else every request looks for a .netrc, in a thread: a fifth of what a request costs.
+        configuration.client_session_kwargs = {"trust_env": False}
         self._api = client.ApiClient(configuration)
 
     @classmethod

@@ -32,6 +32,7 @@ PARTS_OF_A_SIZE = 2000
 SMALL_BYTES = 256 * 1024
 LARGE_AT_ONCE = 12
 CHUNK = 1 << 16
+SENT_AT_ONCE = 1 << 18
 SIGNED_FOR = timedelta(hours=1)
 ATTEMPTS = 3
 PAGE = 1000
@@ -326,8 +327,8 @@ async def _pieces(response: aiohttp.ClientResponse, key: str) -> AsyncIterator[b
 
 async def _in_pieces(data: bytes | bytearray) -> AsyncIterator[bytes]:
     view = memoryview(data)
-    for start in range(0, len(view), CHUNK):
-        yield bytes(view[start : start + CHUNK])
+    for start in range(0, len(view), SENT_AT_ONCE):
+        yield bytes(view[start : start + SENT_AT_ONCE])
 
 
 def _tag(body: bytes, name: str) -> str:

@@ -23,6 +23,9 @@ from orchestrator_wire import errors
 log = logging.getLogger(__name__)
 
 WRITES_AT_ONCE = 32
+# A pass over a long queue takes its time, and every new job asks for one: so many times as long as
+# it took, others get the processor. A short queue's pass takes well under a millisecond.
+REST_PER_PASS = 5.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.2, 30.0
 
 
@@ -40,6 +43,7 @@ class Decider:
         self._claimed: dict[str, Held] = {}
         self._adopting = True
         self._pacing = Pacing()
+        self._rested_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.synced = False
 
@@ -82,7 +86,18 @@ class Decider:
         if self._adopting:
             self._adopting = any(self._foreign(job) for job in self.mirror.jobs.values())
         if not self._adopting:
-            self._admit()
+            self._admit_in_turn()
+
+    def _admit_in_turn(self) -> None:
+        """Admit, unless the last pass took so long that others should get their turn first."""
+        clock = asyncio.get_running_loop().time
+        early = self._rested_at - clock()
+        if early > 0:
+            self._wake_in(early)
+            return
+        started = clock()
+        self._admit()
+        self._rested_at = clock() + REST_PER_PASS * (clock() - started)
 
     def _foreign(self, job: OrchestratorJob) -> bool:
         claim = job.status.claim
