@@ -79,13 +79,13 @@ def publish_images(words: list[str]) -> int:
 def check() -> int:
     """Run what needs no cluster: lint, types, layers, generated files, unit tests."""
     checks.lint()
-    return checks.close(checks.tests("unit"))
+    return checks.close(checks.tests("unit", *checks.IN_PARALLEL))
 
 
 def test() -> int:
     """Run every check there is, on a cluster that it brings up and takes away."""
     checks.lint()
-    count = checks.tests("unit")
+    count = checks.tests("unit", *checks.IN_PARALLEL)
     run_steps(steps_up())
     count += checks.tests("contract")
     count += checks.tests("cluster")

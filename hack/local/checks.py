@@ -11,6 +11,8 @@ from local.paths import LOGS, ROOT
 from local.steps import console
 
 SCRIPTS = sorted(f"hack/{path.name}" for path in (ROOT / "hack").iterdir() if path.is_file())
+# Unit tests wait more than they work.
+IN_PARALLEL = ("--numprocesses=4",)
 LINT = {
     "lint": ("ruff", "check", "."),
     "format": ("ruff", "format", "--check", "."),
