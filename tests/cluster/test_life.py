@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from local.paths import STATE
 from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
 
@@ -121,6 +122,23 @@ def test_progress_is_in_status_and_in_the_poll(place: Place) -> None:
     until(lambda: place.poll(number).json()["message"] == message, "the poll tells the progress")
     progress = place.job(number)["status"]["progress"]
     assert (progress["done"], progress["total"]) == (3, 10)
+    httpx2.post(f"{place.front}/terminate/{number}")
+
+
+def test_a_large_working_directory_is_saved_once_somebody_asks(place: Place) -> None:
+    service(place, "large-work", results={"maxPacedSnapshotBytes": 1000})
+    number = place.upload("head -c 5000 /dev/zero > big; sleep 60", service="large-work")
+    place.wait(number, "Running")
+    until(lambda: place.job(number)["status"]["snapshots"] == "OnRequest", "the agent says so")
+    folder = place.job(number)["spec"]["inputs"]["key"].split("/")[1]
+    kept = STATE / "object-store/orchestrator/jobs" / folder
+    assert {path.name for path in kept.iterdir()} == {"inputs.zip"}
+
+    def asked() -> bool:
+        answer = httpx2.get(f"{place.front}/download_partial/{number}")
+        return "big" in unzip(answer.content)
+
+    until(asked, "the file is there")
     httpx2.post(f"{place.front}/terminate/{number}")
 
 
