@@ -80,16 +80,17 @@ class Actor:
         # From a live read: the agent may have told the end a moment ago.
         fresh = OrchestratorJob.parse(await self._writer.read_job(job.metadata.name))
         same = fresh.metadata.uid == job.metadata.uid and fresh.status.attempt == job.status.attempt
-        if same and fresh.status.phase == job.status.phase:
-            service = self.mirror.service(fresh.spec.service)
-            patch = transitions.settle(fresh, outcome, service, now=now())
-            await self._patch(fresh, patch)
-            if outcome.phase is not Phase.KILLED:
-                await self._events.warn(fresh, outcome.reason, str(patch["message"]))
-        else:
+        if not same or fresh.status.phase != job.status.phase:
+            # The agent was faster; its pod is released like any other whose job is over.
             self.mirror.see(JOBS, fresh.to_dict())
+            return
+        service = self.mirror.service(fresh.spec.service)
+        patch = transitions.settle(fresh, outcome, service, now=now())
+        await self._patch(fresh, patch)
+        if outcome.phase is not Phase.KILLED:
+            await self._events.warn(fresh, outcome.reason, str(patch["message"]))
         for pod in self.mirror.pods_of(job):
-            if not pod.leaving and same:
+            if not pod.leaving:
                 await self.delete_pod(steps.DeletePod(pod.name, pod.metadata.uid))
 
     async def _confirm_gone(self, job: OrchestratorJob) -> None:
