@@ -14,6 +14,8 @@ from orchestrator_wire.s3 import Store
 log = logging.getLogger(__name__)
 # An upload's object is there before its job is; younger objects are never swept.
 SPARED = timedelta(hours=1)
+# No upload that is still under way is as old as this.
+LONGEST_UPLOAD = timedelta(days=2)
 
 
 class Bundles:
@@ -52,6 +54,12 @@ class Bundles:
                 if stored_at >= limit:
                     fresh.add(folder)
         return every - {""}, every - fresh - {""}
+
+    async def abandon_uploads(self) -> None:
+        """Give back the room of uploads whose process is long gone."""
+        count = await self._store.abandon_uploads(JOBS_PREFIX, datetime.now(UTC) - LONGEST_UPLOAD)
+        if count:
+            log.info("Aborted %d uploads that nobody will finish.", count)
 
     async def drop_old_records(self, shortest_seconds: float, now: float) -> int:
         """Delete the records whose time is over; returns how many.

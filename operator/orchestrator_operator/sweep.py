@@ -23,7 +23,7 @@ from orchestrator_wire.kube import Kube, now, resources_path
 
 log = logging.getLogger(__name__)
 Services = Mapping[str, OrchestratorService]
-RECORDS_EVERY_SECONDS = 86400.0
+DAY_SECONDS = 86400.0
 
 
 class Sweep:
@@ -40,7 +40,7 @@ class Sweep:
         self._bundles, self._kube, self._writer = bundles, kube, writer
         self._jobs = resources_path(namespace, OrchestratorJob.plural)
         self._services = services
-        self._records_at = 0.0
+        self._daily_at = 0.0
 
     async def forever(self, seconds: float) -> None:
         """Sweep every so often."""
@@ -66,16 +66,17 @@ class Sweep:
             await self._bundles.empty(folder)
         if orphans:
             log.info("Swept %d folders that belonged to no job.", len(orphans))
-        if time.time() - self._records_at > RECORDS_EVERY_SECONDS:
-            await self._sweep_records()
+        if time.time() - self._daily_at > DAY_SECONDS:
+            await self._daily()
 
-    async def _sweep_records(self) -> None:
+    async def _daily(self) -> None:
+        await self._bundles.abandon_uploads()
         shortest = min(
             (s.spec.retention.record_seconds for s in self._services().values()),
             default=Retention().record_seconds,
         )
         await self._bundles.drop_old_records(shortest, time.time())
-        self._records_at = time.time()
+        self._daily_at = time.time()
 
     async def _one(self, body: dict[str, Any], stock: Stock) -> None:
         try:

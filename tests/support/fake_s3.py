@@ -37,7 +37,7 @@ class FakeS3:
         body = await request.read()
         self.largest_body = max(self.largest_body, len(body))
         if not key:
-            return self._bucket(request)
+            return self._uploads() if "uploads" in request.query else self._bucket(request)
         if "uploads" in request.query:
             self.uploads[key] = {}
             return _xml(f"<R><UploadId>{key}</UploadId></R>")
@@ -63,6 +63,18 @@ class FakeS3:
         return _xml(
             f"<ListBucketResult {name}><Name>b</Name><IsTruncated>false</IsTruncated>{rows}"
             "</ListBucketResult>"
+        )
+
+    def _uploads(self) -> web.Response:
+        rows = "".join(
+            f"<Upload><Key>{key}</Key><UploadId>{key}</UploadId><Initiated>{self.modified}</Initiated>"
+            "</Upload>"
+            for key in self.uploads
+        )
+        name = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+        return _xml(
+            f"<ListMultipartUploadsResult {name}><Bucket>b</Bucket><IsTruncated>false</IsTruncated>"
+            f"{rows}</ListMultipartUploadsResult>"
         )
 
     def _multipart(self, request: web.Request, key: str, upload: str, body: bytes) -> web.Response:

@@ -190,3 +190,14 @@ async def test_a_deletion_that_the_sweep_made_leaves_the_record(setting: Setting
     assert RECORD in setting.s3.objects
     await setting.ended._deleted(job_body(phase="Completed", expiresAt=FOREVER))
     assert RECORD not in setting.s3.objects
+
+
+async def test_uploads_that_nobody_will_finish_are_aborted(setting: Setting) -> None:
+    setting.s3.uploads = {"jobs/a/inputs.zip": {}, "elsewhere": {}}
+    await setting.sweep.once()
+    assert set(setting.s3.uploads) == {"elsewhere"}
+    setting.s3.uploads = {"jobs/a/inputs.zip": {}}
+    setting.s3.modified = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    setting.sweep._daily_at = 0.0
+    await setting.sweep.once()
+    assert set(setting.s3.uploads) == {"jobs/a/inputs.zip"}
