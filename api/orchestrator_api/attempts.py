@@ -14,7 +14,7 @@ from orchestrator_api.tokens import Caller
 from orchestrator_crds import OrchestratorJob, Phase, transitions
 from orchestrator_crds.job import Progress, StoredObject
 from orchestrator_crds.lifecycle import LIVE
-from orchestrator_crds.names import RESULTS, job_of_pod, object_key
+from orchestrator_crds.names import job_of_pod, results_key
 from orchestrator_crds.outcome import Report, from_report
 from orchestrator_wire import errors
 from orchestrator_wire.events import Events
@@ -142,7 +142,7 @@ class Attempts:
         """Return the results in the store, if they are what the agent got a receipt for."""
         if results is None:
             return None
-        key = object_key(job.folder, RESULTS)
+        key = results_key(job.folder, job.status.attempt)
         claimed = StoredObject.model_validate({**results, "key": key, "updatedAt": now()})
         try:
             found = await self.store.stat(key)

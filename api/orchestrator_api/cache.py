@@ -92,7 +92,10 @@ class Jobs:
         self._drop_old()
         if ended is not None and time.monotonic() - at < ENDED_SECONDS:
             return ended
-        job = await self._recorded(job_id) or await self._asked(name)
+        job, problem = await self._recorded(job_id)
+        job = job or await self._asked(name)
+        if job is None and problem is not None:
+            raise problem  # it may have a record, so this is no time to say that there is no job
         if job is None:
             self._ended.pop(name, None)
             return None
@@ -100,17 +103,22 @@ class Jobs:
         # One made with kubectl may have such a name, but has no number.
         return job if job.spec.id == job_id else None
 
-    async def _recorded(self, job_id: int) -> OrchestratorJob | None:
-        """Return an ended job from its record, or None when there is none (yet)."""
+    async def _recorded(
+        self, job_id: int
+    ) -> tuple[OrchestratorJob | None, errors.StoreError | None]:
+        """Return an ended job from its record, or what is in the way of reading that."""
         try:
-            return OrchestratorJob.parse(
-                slim(json.loads(await self._store.get(record_key(job_id))))
-            )
+            data = await self._store.get(record_key(job_id))
         except errors.NoSuchObject:
-            return None
-        except (errors.StoreDown, ValueError) as error:
+            return None, None
+        except errors.StoreError as error:
             log.warning("The record of job %d cannot be read: %s", job_id, error)
-            return None
+            return None, error
+        try:
+            return OrchestratorJob.parse(slim(json.loads(data))), None
+        except ValueError as error:
+            log.warning("The record of job %d is damaged: %s", job_id, error)
+            return None, errors.StoreDown(f"the record of job {job_id} is damaged")
 
     async def _asked(self, name: str) -> OrchestratorJob | None:
         try:

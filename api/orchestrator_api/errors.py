@@ -113,6 +113,11 @@ async def _cluster_error(_: Request, error: Exception) -> Response:
     return _answer(503, "The job database cannot be reached now; try again later.")
 
 
+async def _refused(_: Request, error: Exception) -> Response:
+    log.error("Kubernetes refuses a request of ours: %s", error)
+    return _answer(503, "Kubernetes refuses this now; the administrator's log tells why.")
+
+
 async def _bad_parameter(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     return _answer(400, "Invalid id, should be a positive number")
@@ -132,6 +137,7 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
     ApiError: _api_error,
     wire.StoreError: _store_error,
     wire.ClusterError: _cluster_error,
+    wire.Permanent: _refused,
     RequestValidationError: _bad_parameter,
     HTTPException: _http_error,
     Exception: _unexpected,

@@ -16,20 +16,23 @@ from pydantic import BaseModel, Field, ValidationError
 
 from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
-from orchestrator_api.errors import TooLarge
+from orchestrator_api.errors import TooLarge, TooSlow
 from orchestrator_api.files import ZIP, closing
+from orchestrator_api.pacing import paced
 from orchestrator_api.tokens import BadToken, Caller, Tokens
 from orchestrator_crds import OrchestratorJob
-from orchestrator_crds.names import PARTIAL, RESULTS, object_key
+from orchestrator_crds.names import partial_key, results_key
 from orchestrator_crds.outcome import Report
 from orchestrator_wire import errors as wire
 from orchestrator_wire.events import Pace
-from orchestrator_wire.s3 import Store, Stored
+from orchestrator_wire.s3 import Stored, Upload
 
 log = logging.getLogger(__name__)
 router = APIRouter()
 LONGEST_REPORT = 64 * 1024
 PROGRESS_PER_SECOND = 5.0
+# Each of these has a part of 5 MiB in memory.
+RESULTS_AT_ONCE, SNAPSHOTS_AT_ONCE = 6, 2
 
 
 class EndOfAttempt(Report):
@@ -136,31 +139,40 @@ async def snapshot_wanted(caller: Who, attempts: Allowed) -> dict[str, str]:
 @router.put("/snapshot")
 async def snapshot(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
     """Store the working directory as it is now."""
-    return await _store(caller, attempts, request, PARTIAL)
+    job = await attempts.current(caller)
+    key = partial_key(job.folder, job.status.attempt)
+    return await _store(job, attempts, request, key, request.app.state.snapshot_places)
 
 
 @router.put("/results")
 async def results(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
     """Store the working directory as run.sh left it; the answer is the receipt for `/end`."""
-    return await _store(caller, attempts, request, RESULTS)
-
-
-async def _store(caller: Caller, attempts: Attempts, request: Request, name: str) -> dict[str, Any]:
     job = await attempts.current(caller)
+    key = results_key(job.folder, job.status.attempt)
+    return await _store(job, attempts, request, key, request.app.state.result_places)
+
+
+async def _store(
+    job: OrchestratorJob,
+    attempts: Attempts,
+    request: Request,
+    key: str,
+    places: asyncio.Semaphore,
+) -> dict[str, Any]:
     service = attempts.services.find(job.spec.service)
     limit = service.spec.results.max_bytes if service else None
-    stored = await _receive(attempts.store, job, name, request.stream(), limit)
+    # An agent may be slow, but one that is gone must not be waited for.
+    body = paced(request.stream(), drips=True)
+    stored = await _receive(attempts.store.upload(key, places), body, limit)
     return {"sizeBytes": stored.size_bytes, "sha256": stored.sha256, "etag": stored.etag}
 
 
-async def _receive(
-    store: Store, job: OrchestratorJob, name: str, body: AsyncIterator[bytes], limit: int | None
-) -> Stored:
-    async with store.upload(object_key(job.folder, name)) as upload:
+async def _receive(upload: Upload, body: AsyncIterator[bytes], limit: int | None) -> Stored:
+    async with upload:
         async for data in body:
             await upload.write(data)
             if limit is not None and upload.size_bytes > limit:
-                raise TooLarge(f"{name} is larger than {limit} bytes, the service's limit.")
+                raise TooLarge(f"The zip is larger than {limit} bytes, the service's limit.")
         return await upload.finish()
 
 
@@ -218,6 +230,8 @@ def create_gateway(
     app.state.tokens, app.state.attempts = tokens, attempts
     app.state.canary, app.state.ready = canary_port, ready
     app.state.pace = Pace(PROGRESS_PER_SECOND)
+    app.state.result_places = asyncio.Semaphore(RESULTS_AT_ONCE)
+    app.state.snapshot_places = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
     app.include_router(router)
     # 409 tells an agent to end; 401 and 503 tell it to try again.
     statuses: dict[type[Exception], int] = {
@@ -225,6 +239,7 @@ def create_gateway(
         BadToken: 401,
         ValidationError: 422,
         TooLarge: 413,
+        TooSlow: 408,
         wire.NoSuchObject: 404,
         wire.Replaced: 410,
         wire.StoreDown: 503,

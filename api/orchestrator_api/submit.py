@@ -3,16 +3,20 @@
 A failure on the way leaves nothing behind; a 201 is a promise that the job exists.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from typing import Any
 
 from orchestrator_api.bundle import Bundle
 from orchestrator_api.cache import Services
 from orchestrator_api.cluster import Cluster
+from orchestrator_api.errors import ApiError, TooSlow
 from orchestrator_api.ids import Ids
-from orchestrator_api.upload import Form, paced, receive
+from orchestrator_api.pacing import paced
+from orchestrator_api.upload import Form, drain, receive
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.job import Inputs
 from orchestrator_crds.names import INPUTS, job_name, object_key
@@ -21,6 +25,8 @@ from orchestrator_wire.s3 import Store
 
 log = logging.getLogger(__name__)
 NAME_TRIES = 20
+# How many uploads that are not small are taken in at once; the others wait, unread.
+LARGE_AT_ONCE = 8
 
 
 class PerhapsCreated(errors.Temporary):
@@ -40,15 +46,35 @@ class Submissions:
     ) -> None:
         self._store, self._cluster, self._ids, self._services = store, cluster, ids, services
         self._callback_hosts = callback_hosts
+        self._places = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def submit(self, mark: str, body: AsyncIterator[bytes]) -> OrchestratorJob:
         """Store what *body* holds and create its job; raises ApiError and the wire's errors."""
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
-        async with self._store.upload(key) as upload:
+        body = paced(body)
+        try:
+            spec = await self._take(key, mark, body)
+        except TooSlow:
+            raise
+        except ApiError:
+            with suppress(TooSlow):
+                await drain(body)
+            raise
+        try:
+            return await self._create(spec)
+        except PerhapsCreated:
+            raise  # the bundle stays: the job may need it, and if not, the sweep will know
+        except errors.ClusterError:
+            await self._discard(key)
+            raise
+
+    async def _take(self, key: str, mark: str, body: AsyncIterator[bytes]) -> dict[str, Any]:
+        """Store an upload's files at *key* and return the spec of its job."""
+        async with self._store.upload(key, self._places) as upload:
             with Bundle(upload, self._services.largest_upload) as bundle:
                 form = Form(bundle, self._services, self._callback_hosts)
-                await receive(form, mark, paced(body))
+                await receive(form, mark, body)
                 user, service = form.check()
                 await bundle.close()
             stored = await upload.finish()
@@ -64,13 +90,7 @@ class Submissions:
         spec = {"service": service.metadata.name, "userID": str(user), "inputs": inputs.to_dict()}
         if callback := form.fields.get("callback_url"):
             spec["callbackURL"] = callback
-        try:
-            return await self._create(spec)
-        except PerhapsCreated:
-            raise  # the bundle stays: the job may need it, and if not, the sweep will know
-        except errors.ClusterError:
-            await self._discard(key)
-            raise
+        return spec
 
     async def _create(self, spec: dict[str, Any]) -> OrchestratorJob:
         for _ in range(NAME_TRIES):

@@ -6,7 +6,6 @@ multipart upload. Fields may come before or after files.
 
 import asyncio
 import re
-import time
 import unicodedata
 from collections.abc import AsyncIterator, Collection
 
@@ -20,7 +19,7 @@ from multipart import (
 
 from orchestrator_api.bundle import Bundle
 from orchestrator_api.cache import Services
-from orchestrator_api.errors import ApiError, BadRequest, TooLarge, TooSlow
+from orchestrator_api.errors import BadRequest, TooLarge
 from orchestrator_crds import OrchestratorService
 from orchestrator_crds.callback import allowed
 from orchestrator_crds.job import MAX_FILES
@@ -34,10 +33,6 @@ READ_FIELDS = frozenset({"user_id", "service", "callback_url"})
 OVERHEAD_BYTES = 1 << 20
 # How much of a refused upload is still read, so that its sender gets to read the answer.
 DISCARDED_BYTES = 64 << 20
-# A sender that is slower than this is gone, or means to keep others waiting.
-IDLE_SECONDS = 30.0
-SLOW_START_SECONDS = 60.0
-SLOWEST_BYTES_PER_SECOND = 4096
 LONG = 8 * 1024
 _USER = re.compile(r"[+-]?[0-9]{1,10}")
 
@@ -179,46 +174,20 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The files are larger than {limit} bytes, the service's limit.")
 
 
-async def paced(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Pass *body* on; raises TooSlow when nothing, or next to nothing, comes for long."""
-    started, size = time.monotonic(), 0
-    while True:
-        try:
-            async with asyncio.timeout(IDLE_SECONDS):
-                data = await anext(body)
-        except StopAsyncIteration:
+async def drain(body: AsyncIterator[bytes]) -> None:
+    """Read and throw away the rest of a refused body, if it is not endless.
+
+    A client that is still sending would else see a broken connection instead of the answer.
+    """
+    left = DISCARDED_BYTES
+    async for data in body:
+        left -= len(data)
+        if left < 0:
             return
-        except TimeoutError as error:
-            raise TooSlow("The upload stopped half-way. Send it again.") from error
-        size += len(data)
-        if time.monotonic() - started > SLOW_START_SECONDS + size / SLOWEST_BYTES_PER_SECOND:
-            raise TooSlow(
-                f"The upload is slower than {SLOWEST_BYTES_PER_SECOND} bytes a second. "
-                "Send it again."
-            )
-        yield data
 
 
 async def receive(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
-    """Parse *body* into *form*; raises ApiError or StoreDown.
-
-    After an error the rest of a body that is not endless is read and thrown away: a client that
-    is still sending would else see a broken connection instead of the answer.
-    """
-    try:
-        await _parse(form, mark, body)
-    except TooSlow:
-        raise
-    except ApiError:
-        left = DISCARDED_BYTES
-        async for data in body:
-            left -= len(data)
-            if left < 0:
-                break
-        raise
-
-
-async def _parse(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
+    """Parse *body* into *form*; raises ApiError or StoreDown."""
     size, most = 0, form.largest + OVERHEAD_BYTES
     try:
         # Not strict: what follows the end is to be ignored (RFC 2046, 5.1.1), and a last line break

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from orchestrator_crds.job import OrchestratorJob
+from orchestrator_crds.meta import CALLBACK_PATTERN, LONGEST_URL
 
 
 def allowed(url: str, hosts: Collection[str]) -> bool:
@@ -26,6 +27,8 @@ def allowed(url: str, hosts: Collection[str]) -> bool:
         return False
     if parts.scheme not in {"http", "https"} or not host or parts.username is not None:
         return False
+    if len(url) > LONGEST_URL or not CALLBACK_PATTERN.fullmatch(url):
+        return False  # the cluster would refuse the job
     default = 443 if parts.scheme == "https" else 80
     names = {host, *(f"*.{host[dot + 1 :]}" for dot, c in enumerate(host) if c == ".")}
     ports = {f":{port or default}"} | ({""} if port in {None, default} else set())

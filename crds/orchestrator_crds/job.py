@@ -167,6 +167,7 @@ class Skipped(Model):
 class Callback(Model):
     """Whether the end of the job was told to its callback."""
 
+    url: str = Field(default="", max_length=2048, description="Where.")
     state: Literal["Pending", "Delivered", "Failed", "Refused"] = Field(
         description="Refused: the administrator does not allow the host. Failed: given up."
     )

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     NO_QUOTA = "NoQuota"
     SERVICE_NOT_READY = "ServiceNotReady"
     UNSCHEDULABLE = "Unschedulable"
+    POD_STARTS_SLOWLY = "PodStartsSlowly"
     NODE_UNREACHABLE = "NodeUnreachable"
     # Over, and it is the user's own.
     SUCCEEDED = "Succeeded"

@@ -1,5 +1,6 @@
 """What all our custom resources share: group, version, metadata, conditions."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -20,7 +21,9 @@ ObjectName = Annotated[
     str,
     Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
 ]
-CallbackURL = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")]
+LONGEST_URL = 2048
+CALLBACK_PATTERN = re.compile(r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")
+CallbackURL = Annotated[str, Field(max_length=LONGEST_URL, pattern=CALLBACK_PATTERN.pattern)]
 
 
 def later(moment: str, seconds: float) -> str:

@@ -6,8 +6,6 @@ AUDIENCE = "orchestrator-gateway"
 # What jobs' pods run as; the chart makes it.
 SERVICE_ACCOUNT = "orchestrator-job"
 INPUTS = "inputs.zip"
-PARTIAL = "partial.zip"
-RESULTS = "results.zip"
 JOBS_PREFIX = "jobs/"
 RECORDS_PREFIX = "records/"
 SCRIPT = "run.sh"
@@ -42,6 +40,16 @@ def job_of_pod(pod: str) -> tuple[str, int] | None:
 def object_key(folder: str, name: str) -> str:
     """Return the key of *name* in a job's folder, which is a random id drawn by the API."""
     return f"{JOBS_PREFIX}{folder}/{name}"
+
+
+def results_key(folder: str, attempt: int) -> str:
+    """Return the key of an attempt's results. A late write of another attempt cannot touch them."""
+    return object_key(folder, f"results-{attempt}.zip")
+
+
+def partial_key(folder: str, attempt: int) -> str:
+    """Return the key of an attempt's latest snapshot."""
+    return object_key(folder, f"partial-{attempt}.zip")
 
 
 def record_key(job_id: int) -> str:

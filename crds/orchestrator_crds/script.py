@@ -6,6 +6,7 @@ a job in is its pod. Comments are not looked at.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 # No pattern looks further than a few hundred characters, so that time grows with the length alone.
 LONGEST_SCRIPT = 1 << 18
@@ -70,6 +71,7 @@ _COMPILED = tuple(
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
+@lru_cache(maxsize=128)
 def findings(text: str) -> tuple[str, ...]:
     """Return what is suspicious in a script, such as `line 3: network tool (curl)`, in order."""
     found = []

@@ -166,7 +166,7 @@ class ServiceSpec(Model):
     script_policy: Literal["Enforce", "Warn", "Off"] = Field(
         default="Warn",
         description="What to do with a run.sh that holds a suspicious command. Warn: note it in "
-        "the job. Enforce: the job becomes Invalid. Pods are shut in either way.",
+        "an uploaded job. Enforce: the job becomes Invalid. Pods are shut in either way.",
     )
     data: tuple[ObjectName, ...] = Field(
         default=(),

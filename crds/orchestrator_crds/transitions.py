@@ -6,7 +6,7 @@ removes a field.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator_crds.job import (
@@ -19,7 +19,7 @@ from orchestrator_crds.job import (
 )
 from orchestrator_crds.lifecycle import HOPELESS, INFRASTRUCTURE, Phase, Reason, advance
 from orchestrator_crds.meta import Condition, later, set_condition
-from orchestrator_crds.outcome import Outcome
+from orchestrator_crds.outcome import Outcome, killed
 from orchestrator_crds.service import Retention, Retries, ServiceSpec
 
 LONGEST_MESSAGE = 8000
@@ -116,7 +116,12 @@ def settle(
 
     A failure of the infrastructure is tried again as long as `retries.infrastructure` lasts, one
     of the user's own only as long as `retries.user` does. A service that is gone gives no more.
+    A job that was to stop has stopped, whatever else the outcome was decided on.
     """
+    if job.spec.terminate and outcome.phase is not Phase.COMPLETED:
+        outcome = replace(
+            killed(running=job.status.phase is Phase.RUNNING), exit_code=outcome.exit_code
+        )
     retries = service.retries if service else Retries(infrastructure=0)
     if _has_another_try(job, outcome, retries):
         return _retry(job, outcome, retries, now)
@@ -124,7 +129,7 @@ def settle(
 
 
 def _has_another_try(job: OrchestratorJob, outcome: Outcome, retries: Retries) -> bool:
-    if outcome.phase is not Phase.FAILED or outcome.reason in HOPELESS or job.spec.terminate:
+    if outcome.phase is not Phase.FAILED or outcome.reason in HOPELESS:
         return False
     if outcome.reason in INFRASTRUCTURE:
         return job.status.infrastructure_retries < retries.infrastructure
@@ -150,6 +155,9 @@ def _retry(job: OrchestratorJob, outcome: Outcome, retries: Retries, now: str) -
         "submittedAt": None,
         "startedAt": None,
         "results": None,
+        "skipped": None,
+        "logTail": None,
+        "exitCode": None,
         "progress": None,
         "snapshots": "Paced",
         "snapshotWantedAt": None,
@@ -193,8 +201,8 @@ def finish(
     }
     if outcome.exit_code is not None:
         patch["exitCode"] = outcome.exit_code
-    if job.spec.callback_url or (service and service.callback_url):
-        patch["callback"] = {"state": "Pending", "attempts": 0, "updatedAt": now}
+    if url := job.spec.callback_url or (service and service.callback_url):
+        patch["callback"] = {"url": url, "state": "Pending", "attempts": 0, "updatedAt": now}
     return patch
 
 

@@ -5,6 +5,7 @@ a body needs no hash of its own and may be sent while it is being made.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import re
@@ -27,10 +28,8 @@ T = TypeVar("T")
 # in memory, so they grow only where an object would else have too many.
 PART_BYTES = 5 * 1024 * 1024
 PARTS_OF_A_SIZE = 2000
-# An upload that is larger than this waits for one of so many places, whose parts are all that
-# uploads keep in memory, however many there are.
+# An upload that is larger than this waits for a place, where its caller has a limited number.
 SMALL_BYTES = 256 * 1024
-LARGE_AT_ONCE = 12
 CHUNK = 1 << 16
 SENT_AT_ONCE = 1 << 18
 SIGNED_FOR = timedelta(hours=1)
@@ -65,7 +64,6 @@ class Store:
     def __init__(self, signer: Minio, bucket: str) -> None:
         self._signer = signer
         self.bucket = bucket
-        self._places = asyncio.Semaphore(LARGE_AT_ONCE)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=60),
             connector=aiohttp.TCPConnector(limit=256),
@@ -101,9 +99,13 @@ class Store:
         if not await _in_thread(self._signer.bucket_exists, self.bucket):
             await _in_thread(self._signer.make_bucket, self.bucket)
 
-    def upload(self, key: str) -> "Upload":
-        """Begin an upload to *key*; nothing is there to be read until it is finished."""
-        return Upload(self, key)
+    def upload(self, key: str, places: asyncio.Semaphore | None = None) -> "Upload":
+        """Begin an upload to *key*; nothing is there to be read until it is finished.
+
+        An upload that is not small takes one of *places* for its duration: one part in memory for
+        each is all that uploads take, however many there are.
+        """
+        return Upload(self, key, places)
 
     async def stat(self, key: str) -> tuple[int, str]:
         """Return (size in bytes, ETag) of an object; raises NoSuchObject or StoreDown."""
@@ -147,7 +149,7 @@ class Store:
         They are what a process that was killed leaves: no object, but room in the store.
         """
         # All of the bucket's: MinIO takes a prefix for the whole key. The library has the call for
-        # its own use only.
+        # its own use only. Of more than a thousand, the rest is the next call's.
         found = await _in_thread(self._signer._list_multipart_uploads, self.bucket)
         old = [
             upload
@@ -155,9 +157,9 @@ class Store:
             if upload.object_name.startswith(prefix) and (upload.initiated_time or before) < before
         ]
         for upload in old:
-            await self._call(
-                "DELETE", upload.object_name, query={"uploadId": str(upload.upload_id)}
-            )
+            query = {"uploadId": str(upload.upload_id)}
+            with contextlib.suppress(errors.NoSuchObject):
+                await self._call("DELETE", upload.object_name, query=query)
         return len(old)
 
     async def get(self, key: str) -> bytes:
@@ -232,8 +234,8 @@ class Upload:
     A context manager: when the block fails it is aborted, and leaves nothing in the store.
     """
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key = store, key
+    def __init__(self, store: Store, key: str, places: asyncio.Semaphore | None) -> None:
+        self._store, self._key, self._places = store, key, places
         self._part = bytearray()
         self._id = ""
         self._etags: list[str] = []
@@ -249,15 +251,15 @@ class Upload:
             if kind is not None:
                 await self.abort()
         finally:
-            if self._has_place:
-                self._store._places.release()
+            if self._places is not None and self._has_place:
+                self._places.release()
 
     async def write(self, data: bytes) -> None:
         """Take the next bytes; sends a part whenever one is full. Raises StoreDown."""
         self._digest.update(data)
         self.size_bytes += len(data)
-        if self.size_bytes > SMALL_BYTES and not self._has_place:
-            await self._store._places.acquire()
+        if self.size_bytes > SMALL_BYTES and self._places is not None and not self._has_place:
+            await self._places.acquire()
             self._has_place = True
         left = memoryview(data)
         while left:

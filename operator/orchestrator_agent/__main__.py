@@ -32,7 +32,7 @@ STILLBORN_SECONDS = 2.0
 LOG_TAIL_BYTES = 2000
 # Bytes that were damaged on the way come right when they are fetched again.
 FETCH_TRIES = 5
-SKIPPED_NAMES = 20
+SKIPPED_NAMES, LONGEST_NAME = 20, 200
 TERMINATION_LOG = Path("/dev/termination-log")
 
 
@@ -107,11 +107,8 @@ class Agent:
         settings = self.settings
         snapshots = Snapshots(self.gateway, settings, say)
         folders = (settings.work, settings.scratch)
-        for watch in (
-            snapshots,
-            Reporter(self.gateway, lambda: gate.progress),
-            DiskWatch(folders, settings.disk_bytes, gate.stop, say),
-        ):
+        disk = DiskWatch(folders, settings.disk_bytes, gate.stop, say)
+        for watch in (snapshots, Reporter(self.gateway, lambda: gate.progress), disk):
             watch.start()
         waited = 0.0
         while not gate.wait(0.5):
@@ -120,6 +117,7 @@ class Agent:
                 if waited > STILLBORN_SECONDS:
                     break
         snapshots.stop()
+        disk.stop()
         record = gate.record()
         gate.close()
         report: dict[str, Any] = {"why": self._why(record)}
@@ -149,7 +147,7 @@ class Agent:
             receipt = persist(lambda: self.gateway.put("/results", write), seconds, say)
             for path in skipped[:SKIPPED_NAMES]:
                 say(f"left out of the results, neither file nor folder: {path}")
-            names = [readable(path)[:500] for path in skipped[:SKIPPED_NAMES]]
+            names = [readable(path)[:LONGEST_NAME] for path in skipped[:SKIPPED_NAMES]]
             return {"results": receipt, "skippedCount": len(skipped), "skipped": names}
         except TooLarge as error:
             return {"tooLarge": str(error)}
@@ -157,7 +155,13 @@ class Agent:
             return {"resultsLost": str(error)}
 
     def _end(self, report: dict[str, Any]) -> None:
-        persist(lambda: self.gateway.post("/end", report), self.settings.upload_seconds, say)
+        seconds = self.settings.upload_seconds
+        try:
+            persist(lambda: self.gateway.post("/end", report), seconds, say)
+        except TooLarge as error:
+            say(f"telling the end without details: {error}")
+            brief = {k: v for k, v in report.items() if k not in {"logTail", "skipped", "progress"}}
+            persist(lambda: self.gateway.post("/end", brief), seconds, say)
 
 
 def say(sentence: str) -> None:

@@ -77,7 +77,7 @@ class Gateway:
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send *body* as JSON and return the answer."""
-        data = json.dumps(body).encode()
+        data = json.dumps(body, ensure_ascii=False).encode(errors="replace")
         return self._exchange("POST", path, lambda c: c.send(data), len(data))
 
     def get(self, path: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
@@ -23,7 +23,7 @@ LEVEL = 1
 # The zip format's own limits.
 _EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 # The index of a zip is kept in memory until its end.
-MOST_ENTRIES = 200_000
+MOST_ENTRIES = 150_000
 DEEPEST = 200
 # In the comment of a file that was written to while it was being read: its end may be missing.
 CHANGED = b"changed while it was read"
@@ -207,11 +207,16 @@ def readable(path: str) -> str:
     return raw.decode(errors="backslashreplace").replace("\\x", "%")
 
 
-def used_bytes(folders: Iterable[Path]) -> int:
-    """Return how much disk everything in *folders* takes; hard links count once."""
+def used_bytes(folders: Iterable[Path], enough: Callable[[], bool] = lambda: False) -> int:
+    """Return how much disk everything in *folders* takes; hard links count once.
+
+    Stops as soon as *enough* says so, with what it has.
+    """
     total, seen = 0, set()
     for folder in folders:
         for item in walk(folder, []):
+            if enough():
+                return total
             info = item.info
             if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
                 if (info.st_dev, info.st_ino) in seen:

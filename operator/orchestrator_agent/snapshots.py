@@ -14,6 +14,22 @@ PAUSE_PER_DURATION = 10.0
 JOIN_SECONDS = 60.0
 
 
+class _Stopped(Exception):  # noqa: N818
+    """There is no need for this snapshot any more: the results come next."""
+
+
+class _Stoppable:
+    """A sink that ends a snapshot half-way once the job is over."""
+
+    def __init__(self, sink: Sink, over: threading.Event) -> None:
+        self._sink, self._over = sink, over
+
+    def write(self, data: bytes) -> int:
+        if self._over.is_set():
+            raise _Stopped
+        return self._sink.write(data)
+
+
 class Snapshots(threading.Thread):
     """Saves the working directory again and again until told to stop.
 
@@ -27,7 +43,7 @@ class Snapshots(threading.Thread):
         self._over = threading.Event()
         self._last = ""
         # Whether the gateway knows that snapshots must be asked for, and the last answer to that.
-        self._on_request, self._served = False, ""
+        self._on_request, self._asked, self._served = False, "", ""
 
     def run(self) -> None:
         """Take snapshots until `stop`."""
@@ -47,25 +63,25 @@ class Snapshots(threading.Thread):
         now, size = signature(self._work)
         if now == self._last or (size > self._paced and not self._wanted()):
             return
-        self._gateway.put("/snapshot", self._pack)
-        self._last = now
+        try:
+            self._gateway.put("/snapshot", self._pack)
+        except _Stopped:
+            return
+        self._last, self._served = now, self._asked
 
     def _wanted(self) -> bool:
         if not self._on_request:
             self._gateway.post("/snapshots-on-request", {})
             self._on_request = True
             self._log("the working directory is large: snapshots are taken on request only")
-        asked_at = str(self._gateway.get("/snapshot-wanted").get("at") or "")
-        if asked_at == self._served:
-            return False
-        self._served = asked_at
-        return True
+        self._asked = str(self._gateway.get("/snapshot-wanted").get("at") or "")
+        return self._asked != self._served
 
     def _pack(self, sink: Sink) -> None:
-        pack(self._work, sink, self._limit)
+        pack(self._work, _Stoppable(sink, self._over), self._limit)
 
     def stop(self) -> None:
-        """Let the one under way finish, if it does so soon, and take no other."""
+        """Give up the one under way, and take no other."""
         self._over.set()
         if self.is_alive():
             self.join(JOIN_SECONDS)

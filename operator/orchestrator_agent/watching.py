@@ -12,6 +12,7 @@ PROGRESS_SECONDS = 5.0
 DISK_SECONDS = 1.0
 # Measuring costs at most a tenth of the time, however many files there are.
 PAUSE_PER_DURATION = 10.0
+JOIN_SECONDS = 10.0
 
 
 class Reporter(threading.Thread):
@@ -53,18 +54,25 @@ class DiskWatch(threading.Thread):
         log: Callable[[str], None],
     ) -> None:
         super().__init__(name="disk", daemon=True)
-        self._folders, self._limit, self._stop, self._log = tuple(folders), limit, stop, log
+        self._folders, self._limit, self._tell, self._log = tuple(folders), limit, stop, log
+        self._over = threading.Event()
 
     def run(self) -> None:
-        """Measure until the job was told to stop."""
-        while True:
+        """Measure, and tell the job to stop when it is time, until `stop`."""
+        pause = DISK_SECONDS
+        while not self._over.wait(pause):
             started = time.monotonic()
             try:
-                used = used_bytes(self._folders)
+                used = used_bytes(self._folders, self._over.is_set)
+                # Told again and again: the job itself might have read the word.
+                if used > self._limit and self._tell():
+                    self._log(f"stopping the job: it uses {used} of {self._limit} bytes of disk")
             except OSError as error:
                 self._log(f"cannot measure the disk this time: {error}")
-                used = 0
-            if used > self._limit and self._stop():
-                self._log(f"stopping the job: it uses {used} of {self._limit} bytes of disk")
-                return
-            time.sleep(max(DISK_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started)))
+            pause = max(DISK_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started))
+
+    def stop(self) -> None:
+        """Measure no more."""
+        self._over.set()
+        if self.is_alive():
+            self.join(JOIN_SECONDS)

@@ -1,14 +1,16 @@
 """All object-store I/O of the operator: records of ended jobs, and files that are to go."""
 
+import json
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from orchestrator_crds import OrchestratorJob
+from orchestrator_crds import OrchestratorJob, Phase
 from orchestrator_crds.names import JOBS_PREFIX, RECORDS_PREFIX, folder_of_key, record_key
 from orchestrator_crds.record import outlived, record
 from orchestrator_crds.service import Retention
+from orchestrator_wire.errors import NoSuchObject
 from orchestrator_wire.s3 import Store
 
 log = logging.getLogger(__name__)
@@ -31,11 +33,21 @@ class Bundles:
             await self._store.put(record_key(int(job_id)), record(body, retention))
 
     async def forget(self, body: dict[str, Any]) -> None:
-        """Delete all files of a job that somebody deleted, and its record."""
+        """Delete all files of a job that somebody deleted, and its record.
+
+        The record of one that the sweep has let go stays.
+        """
         job = OrchestratorJob.parse(body)
         await self.empty(job.folder)
-        if job.spec.id is not None:
+        if job.spec.id is not None and not await self._is_cleaned(job.spec.id):
             await self._store.delete(record_key(job.spec.id))
+
+    async def _is_cleaned(self, job_id: int) -> bool:
+        try:
+            found = json.loads(await self._store.get(record_key(job_id)))
+        except (NoSuchObject, ValueError):
+            return False
+        return bool((found.get("status") or {}).get("phase") == Phase.CLEANED)
 
     async def empty(self, folder: str) -> None:
         """Delete everything in a job's folder."""

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import aiohttp
 
-from orchestrator_crds import OrchestratorJob, ServiceSpec
+from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.callback import allowed, headers, message
 from orchestrator_crds.record import slim
 from orchestrator_operator.cluster.lease import Deposed
@@ -33,12 +33,11 @@ class Callbacks:
         kube: Kube,
         writer: Writer,
         namespace: str,
-        service: Callable[[str], ServiceSpec | None],
         hosts: Collection[str],
         key: bytes,
         pauses: tuple[float, ...] = PAUSES_SECONDS,
     ) -> None:
-        self._kube, self._writer, self._service = kube, writer, service
+        self._kube, self._writer = kube, writer
         self._jobs = resources_path(namespace, OrchestratorJob.plural)
         self._hosts, self._key, self._pauses = hosts, key, pauses
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -80,8 +79,7 @@ class Callbacks:
             task.add_done_callback(lambda _: self._under_way.pop(uid, None))
 
     async def _deliver(self, job: OrchestratorJob) -> None:
-        service = self._service(job.spec.service)
-        url = job.spec.callback_url or (service and service.callback_url) or ""
+        url = job.status.callback.url if job.status.callback else ""
         if not allowed(url, self._hosts):
             await self._tell(job, "Refused", 0, "The administrator does not allow this host.")
             return

@@ -1,7 +1,7 @@
 """What is done when a job leaves the live ones: a record if it has ended, a clean-up if it is gone.
 
 Nothing of it is needed for the job's end to hold. What is missed, since the operator was down or
-the store was, is done by the sweep, or not needed.
+the store was: files are the sweep's, and without a record the job itself is asked until it expires.
 """
 
 import asyncio
@@ -55,8 +55,8 @@ class Ended:
                     await self._bundles.forget(body)
                     return
                 job = OrchestratorJob.parse(slim(found))
-                if job.status.phase in LIVE:
-                    return
+                if job.status.phase in LIVE or is_expired(job, time.time()):
+                    return  # the sweep's record of it is the last word
                 service = self._service(job.spec.service)
                 await self._bundles.remember(found, service.retention if service else Retention())
             except (errors.ClusterError, errors.StoreError, KeyError, ValueError) as error:
@@ -70,17 +70,24 @@ class Ended:
 
         Keeps nothing: it starts from now, and what it misses is the sweep's.
         """
+        since = ""
         while True:
             try:
-                answer = await self._kube.request("GET", self._jobs, limit="1")
-                since = str(answer["metadata"]["resourceVersion"])
+                since = since or await self._version()
                 events = self._kube.watch(self._jobs, since, fieldSelector=ENDED_SELECTOR)
                 async for kind, body in events:
+                    since = str(body["metadata"]["resourceVersion"])
                     if kind == "DELETED":
                         await self._deleted(body)
             except (errors.ClusterError, KeyError) as error:
                 log.info("Watching for deleted jobs begins anew: %s", error)
+                # Too old a version is gone for good; after anything else it goes on where it was.
+                since = "" if isinstance(error, errors.NotFound) else since
                 await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _version(self) -> str:
+        answer = await self._kube.request("GET", self._jobs, limit="1")
+        return str(answer["metadata"]["resourceVersion"])
 
     async def _deleted(self, body: dict[str, Any]) -> None:
         try:

@@ -115,6 +115,7 @@ class Decider:
             return
         job = self.mirror.jobs.get(name)
         if job is None:
+            self._failures.pop(name, None)
             return
         view = steps.View(
             job=job,
@@ -131,6 +132,8 @@ class Decider:
     def _release(self, name: str) -> None:
         """Delete a pod whose job is over, once the pod is."""
         pod = self.mirror.pods.get(name)
+        if pod is None:
+            self._failures.pop(f"pod/{name}", None)
         if pod is None or f"pod/{name}" in self._writing or pod.job in self.mirror.unreadable:
             return
         job = self.mirror.jobs.get(pod.job)

@@ -103,9 +103,8 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
         kube,
         writer,
         settings.jobs_namespace,
-        mirror.service,
         settings.callback_hosts,
-        key_of(settings.callback_key),
+        signing_key(settings),
     )
     ended = Ended(bundles, kube, settings.jobs_namespace, mirror.service, callbacks.add)
     sweep = Sweep(bundles, kube, writer, settings.jobs_namespace, lambda: mirror.services)
@@ -138,6 +137,19 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
             task.cancel()
         await callbacks.close()
         await asyncio.wait_for(decider.drain(), timeout=3.0)
+
+
+def signing_key(settings: Settings) -> bytes:
+    """Return what callbacks are signed with; raises ValueError with a sentence for no key."""
+    try:
+        key = key_of(settings.callback_key)
+    except ValueError as error:
+        raise ValueError(
+            f"signingKey in the Secret callbacks.existingSecret is not whsec_BASE64: {error}"
+        ) from error
+    if settings.callback_hosts and not key:
+        raise ValueError("callbacks.allowedHosts needs a signingKey in callbacks.existingSecret")
+    return key
 
 
 async def first_list(relist: Relist) -> None:

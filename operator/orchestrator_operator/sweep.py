@@ -9,7 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator_crds import OrchestratorJob, OrchestratorService, Phase, transitions
+from orchestrator_crds import (
+    OrchestratorJob,
+    OrchestratorService,
+    Phase,
+    ServiceSpec,
+    transitions,
+)
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.outcome import Outcome
 from orchestrator_crds.record import cleaned
@@ -70,7 +76,11 @@ class Sweep:
             await self._daily()
 
     async def _daily(self) -> None:
-        await self._bundles.abandon_uploads()
+        try:
+            await self._bundles.abandon_uploads()
+        except errors.StoreError as error:
+            # It may not be ours to list them; that is no reason to keep records for ever.
+            log.warning("Unfinished uploads are left to the object store itself: %s", error)
         shortest = min(
             (s.spec.retention.record_seconds for s in self._services().values()),
             default=Retention().record_seconds,
@@ -89,7 +99,8 @@ class Sweep:
                 case Fate.INPUTS_LOST:
                     message = "The uploaded files are not in the file store. Submit the job again."
                     outcome = Outcome(Phase.INVALID, Reason.INPUTS_MISSING, message)
-                    await self._mark(job, transitions.finish(job, outcome, None, now=now()))
+                    service = self._service(job)
+                    await self._mark(job, transitions.finish(job, outcome, service, now=now()))
                 case Fate.KEEP:
                     pass
         except Deposed:
@@ -99,17 +110,22 @@ class Sweep:
 
     async def _expire(self, job: OrchestratorJob, body: dict[str, Any]) -> None:
         """Let a job go: the record first, so that it can be asked about at every moment."""
-        service = self._services().get(job.spec.service)
-        retention = service.spec.retention if service else Retention()
-        await self._bundles.remember(cleaned(body, now()), retention)
+        await self._bundles.remember(cleaned(body, now()), self._retention(job))
         await self._bundles.empty(job.folder)
         await self._writer.delete_job(job)
 
     async def _mark(self, job: OrchestratorJob, status: dict[str, Any]) -> None:
         body = await self._writer.patch_job(job, status)
         if job.status.phase is not Phase.QUEUED:
-            service = self._services().get(job.spec.service)
-            await self._bundles.remember(body, service.spec.retention if service else Retention())
+            await self._bundles.remember(body, self._retention(job))
+
+    def _service(self, job: OrchestratorJob) -> ServiceSpec | None:
+        found = self._services().get(job.spec.service)
+        return found.spec if found else None
+
+    def _retention(self, job: OrchestratorJob) -> Retention:
+        service = self._service(job)
+        return service.retention if service else Retention()
 
 
 def _folders(body: dict[str, Any]) -> set[str]:

@@ -68,9 +68,11 @@ def test_numbers_are_used_once_and_known_everywhere_at_once(
     with ThreadPoolExecutor(12) as pool:
         numbers = list(pool.map(one, range(90)))
     assert len(set(numbers)) == 90
-    # They grow at each replica.
-    for n in range(3):
-        assert numbers[n::3] != sorted(numbers[n::3], reverse=True)
+    # One after the other they grow, at each replica.
+    for url in replicas:
+        later = [upload(place, url) for _ in range(4)]
+        assert later == sorted(later)
+        assert not set(later) & set(numbers)
 
 
 @pytest.mark.usefixtures("shut")

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 from kubernetes.aio import client
 
-from orchestrator_wire.kube import Kube
+from orchestrator_wire.kube import Kube, now
 
 _PATH = re.compile(
     r"/(?:api/v1|apis/[^/]+/[^/]+)/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)"
@@ -133,9 +133,9 @@ class FakeKube:
         if request.method == "GET":
             return web.json_response(old)
         if request.method == "DELETE":
-            uid = ((body or {}).get("preconditions") or {}).get("uid")
-            if uid and uid != old["metadata"]["uid"]:
-                return _status(409, "Conflict")
+            for field_name, wanted in ((body or {}).get("preconditions") or {}).items():
+                if wanted != old["metadata"][field_name]:
+                    return _status(409, "Conflict")
             old["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
             return web.json_response(self.put(plural, old))
         wanted = (body.get("metadata") or {}).get("resourceVersion")
@@ -158,7 +158,7 @@ class FakeKube:
         body["metadata"] |= {
             "uid": f"uid-{name}",
             "generation": 1,
-            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "creationTimestamp": now(),
         }
         if plural == "orchestratorjobs":
             body.setdefault("status", {"phase": "Queued", "observedGeneration": -1})

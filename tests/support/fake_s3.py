@@ -18,6 +18,7 @@ class FakeS3:
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
+    forbid_uploads: bool = False
     down: bool = False
     # Whether requests for a key fail.
     down_for: Callable[[str], bool] = lambda key: False
@@ -37,6 +38,8 @@ class FakeS3:
         body = await request.read()
         self.largest_body = max(self.largest_body, len(body))
         if not key:
+            if self.forbid_uploads and "uploads" in request.query:
+                return web.Response(status=403)
             return self._uploads() if "uploads" in request.query else self._bucket(request)
         if "uploads" in request.query:
             self.uploads[key] = {}

@@ -18,7 +18,7 @@ from orchestrator_api.upload import boundary, check_length
 from orchestrator_crds import OrchestratorJob, Phase
 from orchestrator_crds.lifecycle import LIVE
 from orchestrator_crds.meta import seconds_of
-from orchestrator_crds.names import PARTIAL, object_key
+from orchestrator_crds.names import partial_key
 from orchestrator_wire import errors
 from orchestrator_wire.kube import now
 
@@ -127,7 +127,7 @@ async def download_partial(job_id: JobId, given: Given, asked: AskedFor) -> Resp
         if job.status.phase is not Phase.QUEUED:
             # No snapshot yet: the inputs are what there is.
             with suppress(errors.NoSuchObject):
-                return await _latest(serve, object_key(job.folder, PARTIAL))
+                return await _latest(serve, partial_key(job.folder, job.status.attempt))
         if inputs is not None:
             return await serve(key=inputs.key, etag=inputs.etag)
     except errors.NoSuchObject as error:

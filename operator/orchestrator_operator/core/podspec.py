@@ -126,7 +126,8 @@ def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
             # Room for the inputs' zip, which is unpacked and removed before run.sh starts.
             "limits": {
                 "cpu": "1",
-                "memory": "128Mi",
+                # The index of a zip of very many files is kept until its end.
+                "memory": "256Mi",
                 "ephemeral-storage": str(spec.inputs.max_bytes + (64 << 20)),
             },
         },
@@ -158,7 +159,10 @@ def _main(spec: ServiceSpec, wrapper: str) -> dict[str, Any]:
             {"name": "ORCHESTRATOR_PROGRESS", "value": "/job/progress"},
             *({"name": e.name, "value": _verbatim(e.value)[0]} for e in spec.env),
         ],
-        "resources": {"requests": amounts, "limits": amounts},
+        "resources": {
+            "requests": amounts,
+            "limits": {**amounts, "ephemeral-storage": str(_disk(spec) * 5 // 4)},
+        },
         "securityContext": _hardened(),
         "volumeMounts": [
             {"name": "work", "mountPath": "/work"},

@@ -36,6 +36,8 @@ def fate(job: OrchestratorJob, stock: Stock, now: float) -> Fate:
     if not live and is_expired(job, now):
         return Fate.EXPIRE
     since = job.metadata.creation_timestamp if live else status.finished_at
+    if not stock.folders:
+        return Fate.KEEP  # a whole store that is empty is more likely the wrong one
     fresh = seconds_of(since) > stock.listed_at - stock.slack
     if fresh or job.folder in stock.folders:
         return Fate.KEEP

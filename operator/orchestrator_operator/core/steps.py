@@ -132,10 +132,26 @@ def _submitted(view: View) -> Step | None:
         return Finish(stuck)
     if _useless(view, pod):
         return DeletePod(pod.name, pod.metadata.uid)  # and another takes its place
-    if pod.unschedulable and job.status.reason != Reason.UNSCHEDULABLE:
+    return _delayed(view, pod)
+
+
+def _delayed(view: View, pod: Pod) -> Step | None:
+    """Return the word about a pod that takes its time to start, if it has not been said."""
+    reason = view.job.status.reason
+    if pod.unschedulable:
+        if reason == Reason.UNSCHEDULABLE:
+            return None
         sentence = f"No node can take the job's pod now: {pod.unschedulable}"
         return Explain(Reason.UNSCHEDULABLE, sentence)
-    return None
+    slow = pod.phase == "Pending" and view.now - pod.begun > PATIENCE_SECONDS
+    return Explain(Reason.POD_STARTS_SLOWLY, _SLOW) if slow and not reason else None
+
+
+# A large image on its way, or a volume that cannot be had.
+_SLOW = (
+    "The job's pod has a node, but takes long to start there: its image or a volume is not there "
+    "yet. `kubectl describe pod` tells which."
+)
 
 
 def _running(view: View) -> Step | None:

@@ -449,3 +449,22 @@ def test_a_file_that_changes_while_it_is_read_is_marked(tmp_path: Path) -> None:
         assert archive.getinfo("busy").comment == b"changed while it was read"
         assert archive.getinfo("still").comment == b""
         assert archive.getinfo("busy").file_size >= 10_000_000
+
+
+def test_an_end_that_is_too_long_to_be_told_is_told_without_details(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.failures["/end"] = [413]
+    run(pod, gateway, "echo much; exit 5")
+    assert gateway.end["exitCode"] == 5
+    assert "logTail" not in gateway.end
+
+
+def test_the_longest_report_is_not_too_long(pod: PlainPod, gateway: FakeGateway) -> None:
+    script = """
+    for n in $(seq 30); do ln -s x "$n$(printf '\\360\\237\\246\\240%.0s' $(seq 60))"; done
+    head -c 100000 /dev/urandom
+    """
+    run(pod, gateway, script)
+    assert gateway.end["skippedCount"] == 30
+    assert len(gateway.bodies["/end"][-1]) < 64 * 1024

@@ -3,18 +3,20 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 from aiohttp import web
 
+from orchestrator_api import pacing
 from tests.support.builders import KEY, job_body
 from tests.unit.api.conftest import System
 
 ME = {"Authorization": "Bearer job-1-1/uid-me"}
 OTHER = {"Authorization": "Bearer job-1-1/uid-other"}
-RESULTS = KEY.replace("inputs", "results")
+RESULTS = KEY.replace("inputs", "results-1")
 CLAIM = {"epoch": 1, "pool": "cpu"}
 END = {"why": "exit", "exitCode": 0, "oomKills": 0, "logTail": ""}
 
@@ -176,7 +178,7 @@ async def test_a_conflict_is_read_again_and_decided_again(system: System) -> Non
 async def test_a_snapshot_does_not_touch_the_results(system: System) -> None:
     await begin(system)
     assert (await system.gateway.put("/snapshot", headers=ME, content=b"s")).status_code == 200
-    assert system.s3.objects[KEY.replace("inputs", "partial")] == b"s"
+    assert system.s3.objects[KEY.replace("inputs", "partial-1")] == b"s"
     assert RESULTS not in system.s3.objects
 
 
@@ -281,3 +283,37 @@ async def test_inputs_that_were_replaced_are_not_handed_out(system: System) -> N
     submit(system, spec={"inputs": inputs})
     await system.gateway.post("/start", headers=ME)
     assert (await system.gateway.get("/inputs", headers=ME)).status_code == 410
+
+
+async def test_a_late_upload_of_a_lost_attempt_does_not_touch_the_next_ones_results(
+    system: System,
+) -> None:
+    """Its pod was removed by force while it was sending; the body ends when attempt 2 is over."""
+    await begin(system)
+    second = {"Authorization": "Bearer job-1-2/uid-two"}
+
+    async def late() -> AsyncIterator[bytes]:
+        yield b"the first's"
+        pod = {"name": "job-1-2", "uid": "uid-two", "node": "n"}
+        submit(system, phase="Running", attempt=2, pod=pod)
+        answer = await system.gateway.put("/results", headers=second, content=b"the second's")
+        assert (await end(system, second, results=answer.json())).json() == {"phase": "Completed"}
+
+    await system.gateway.put("/results", headers=ME, content=late())
+    stored = job(system)["status"]["results"]
+    assert system.s3.objects[stored["key"]] == b"the second's"
+
+
+async def test_an_agent_that_is_gone_is_not_waited_for(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "IDLE_SECONDS", 0.05)
+    await begin(system)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(60)
+
+    answer = await system.gateway.put("/results", headers=ME, content=body())
+    assert answer.status_code == 408
+    assert RESULTS not in system.s3.objects

@@ -18,7 +18,7 @@ from tests.support.fake_s3 import _etag
 from tests.unit.api.conftest import System
 
 RESULTS = "jobs/0123456789abcdef0123456789abcdef/results.zip"
-PARTIAL = "jobs/0123456789abcdef0123456789abcdef/partial.zip"
+PARTIAL = "jobs/0123456789abcdef0123456789abcdef/partial-1.zip"
 DATA = b"PK" + bytes(range(256))
 
 
@@ -165,7 +165,7 @@ async def test_partial_results_are_the_inputs_first_then_the_snapshot_then_the_r
     system.s3.objects[KEY] = b"inputs"
     put(system, "Queued")
     assert (await system.rest.get("/download_partial/1")).content == b"inputs"
-    put(system, "Running")
+    put(system, "Running", attempt=1)
     assert (await system.rest.get("/download_partial/1")).content == b"inputs"
     system.s3.objects[PARTIAL] = b"snapshot"
     assert (await system.rest.get("/download_partial/1")).content == b"snapshot"
@@ -306,6 +306,13 @@ async def test_a_record_that_cannot_be_read_is_asked_of_kubernetes(system: Syste
     system.s3.objects["records/1.json"] = b"junk"
     put(system, "Failed", message="no")
     assert (await system.rest.get("/download/1")).json()["status"] == "Failed"
+
+
+@pytest.mark.parametrize("trouble", ["down", "damaged"])
+async def test_a_job_that_may_have_a_record_is_never_404(system: System, trouble: str) -> None:
+    system.s3.objects["records/1.json"] = b"junk"
+    system.s3.down = trouble == "down"
+    assert (await system.rest.get("/download/1")).status_code == 503
 
 
 async def test_the_progress_of_a_running_job_is_its_message(system: System) -> None:

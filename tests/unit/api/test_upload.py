@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from orchestrator_api import upload
+from orchestrator_api import pacing
 from orchestrator_api.upload import LONGEST_FIELD
 from tests.support.builders import service_body
 from tests.support.fake_s3 import _etag
@@ -247,7 +247,7 @@ async def test_the_inputs_etag_is_recorded(system: System) -> None:
 async def test_a_body_that_stops_is_given_up(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(pacing, "IDLE_SECONDS", 0.05)
 
     async def body() -> AsyncIterator[bytes]:
         yield b"--x\r\n"
@@ -263,7 +263,7 @@ async def test_a_body_that_stops_is_given_up(
 async def test_a_body_that_only_drips_is_given_up(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "SLOW_START_SECONDS", 0.05)
+    monkeypatch.setattr(pacing, "SLOW_START_SECONDS", 0.05)
 
     async def body() -> AsyncIterator[bytes]:
         yield b"--x\r\n"
@@ -273,4 +273,17 @@ async def test_a_body_that_only_drips_is_given_up(
 
     answer = await system.rest.post("/upload", content=body(), headers={"content-type": MARK})
     assert answer.status_code == 408
-    assert "slower than 4096 bytes a second" in answer.json()["message"]
+    assert "slower than 32768 bytes a second" in answer.json()["message"]
+
+
+async def test_a_wait_of_our_own_making_is_not_the_senders_slowness(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pacing, "SLOW_START_SECONDS", 0.05)
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b"x"
+
+    async for _ in pacing.paced(body()):
+        await asyncio.sleep(0.05)

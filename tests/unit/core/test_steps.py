@@ -91,6 +91,16 @@ CASES: list[tuple[str, OrchestratorJob, Sequence[Pod], dict[str, Any], str]] = [
         "Failed ImagePullFailed",
     ),
     (
+        "submitted, a pod that starts slowly",
+        submitted(), [a_pod(status=waits("ContainerCreating"))], {"now": BORN + 61},
+        "Explain PodStartsSlowly",
+    ),
+    (
+        "submitted, a pod that starts slowly, told",
+        submitted(reason="PodStartsSlowly"), [a_pod(status=waits("ContainerCreating"))],
+        {"now": BORN + 61}, "NoneType",
+    ),
+    (
         "submitted, the agent gave up",
         submitted(), [a_pod(status={"phase": "Running", "containerStatuses": [ended("agent")]})],
         {}, "delete job-1-1",

@@ -131,9 +131,17 @@ def test_the_users_own_failure_is_tried_again_only_when_asked_for() -> None:
     assert again["phase"] == "Failed"
 
 
-def test_a_job_that_is_to_stop_is_never_tried_again() -> None:
+def test_a_job_that_was_to_stop_is_killed_whatever_was_decided_before_that_was_known() -> None:
     job = running(spec={"terminate": True})
-    assert transitions.settle(job, LOST, service(), now=NOW)["phase"] == "Failed"
+    for outcome in (LOST, FAILED):
+        patch = transitions.settle(job, outcome, service(), now=NOW)
+        assert (patch["phase"], patch["reason"]) == ("Killed", "Terminated")
+    assert transitions.settle(job, DONE, service(), now=NOW)["phase"] == "Completed"
+
+
+def test_a_retry_forgets_what_the_attempt_before_it_left() -> None:
+    patch = transitions.settle(running(), LOST, service(), now=NOW)
+    assert [patch[key] for key in ("results", "skipped", "logTail", "exitCode")] == [None] * 4
 
 
 @pytest.mark.parametrize(("outcome", "kept"), [(DONE, 100), (FAILED, 200)])
@@ -155,7 +163,8 @@ def test_an_end_that_is_to_be_told_is_marked_so(of: str) -> None:
     job = running(spec=url if of == "job" else None)
     spec = service(**(url if of == "service" else {}))
     patch = transitions.finish(job, DONE, spec, now=NOW)
-    assert patch["callback"] == {"state": "Pending", "attempts": 0, "updatedAt": NOW}
+    found = patch["callback"]
+    assert (found["url"], found["state"], found["attempts"]) == (url["callbackURL"], "Pending", 0)
     assert "callback" not in transitions.finish(running(), DONE, service(), now=NOW)
 
 

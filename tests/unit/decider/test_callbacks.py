@@ -15,7 +15,7 @@ from orchestrator_operator.callbacks import Callbacks
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_wire.kube import Kube
-from tests.support.builders import a_service, job_body
+from tests.support.builders import job_body
 from tests.support.fake_kube import FakeKube
 
 JOBS = "orchestratorjobs"
@@ -55,18 +55,17 @@ async def callbacks(cluster: tuple[FakeKube, Kube], portal: Portal) -> AsyncIter
     await lease.acquire()
     made = Callbacks(
         cluster[1], Writer(cluster[1], lease, "jobs"), "jobs",
-        lambda _: a_service(callbackURL=f"{portal.url}/service").spec,
         [portal.url], key_of(SECRET), pauses=(0.01, 0.01),
     )  # fmt: skip
     yield made
     await made.close()
 
 
-def ended(state: FakeKube, url: str = "", **callback: Any) -> OrchestratorJob:
+def ended(state: FakeKube, url: str, **callback: Any) -> OrchestratorJob:
+    at = "2026-01-01T00:00:00Z"
     body = job_body(
-        spec={"callbackURL": url} if url else None, phase="Failed", reason="NonZeroExit",
-        message="no", exitCode=3, finishedAt="2026-01-01T00:00:00Z",
-        callback={"state": "Pending", "attempts": 0, "updatedAt": "2026-01-01T00:00:00Z", **callback},
+        phase="Failed", reason="NonZeroExit", message="no", exitCode=3, finishedAt=at,
+        callback={"url": url, "state": "Pending", "attempts": 0, "updatedAt": at, **callback},
     )  # fmt: skip
     return OrchestratorJob.parse(state.put(JOBS, body))
 
@@ -98,7 +97,7 @@ async def test_a_portal_that_fails_is_told_again_under_the_same_id(
     callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
 ) -> None:
     portal.answers = [500, 503]
-    callbacks.add(ended(cluster[0]))
+    callbacks.add(ended(cluster[0], portal.url))
     found = await settled(cluster[0])
     assert (found["state"], found["attempts"]) == ("Delivered", 3)
     assert len({headers["webhook-id"] for headers, _ in portal.got}) == 1
@@ -108,7 +107,7 @@ async def test_a_portal_that_always_fails_is_given_up(
     callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
 ) -> None:
     portal.answers = [500] * 9
-    callbacks.add(ended(cluster[0]))
+    callbacks.add(ended(cluster[0], portal.url))
     found = await settled(cluster[0])
     assert (found["state"], found["attempts"]) == ("Failed", 3)
     assert found["message"] == "It answered 500."
@@ -118,7 +117,7 @@ async def test_a_redirect_is_not_followed(
     callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
 ) -> None:
     portal.answers = [302] * 9
-    callbacks.add(ended(cluster[0]))
+    callbacks.add(ended(cluster[0], portal.url))
     assert (await settled(cluster[0]))["state"] == "Failed"
     assert len(portal.got) == 3
 
@@ -134,7 +133,7 @@ async def test_a_host_that_is_not_allowed_is_not_called(
 async def test_what_was_undelivered_is_taken_up_where_it_was(
     callbacks: Callbacks, cluster: tuple[FakeKube, Kube], portal: Portal
 ) -> None:
-    ended(cluster[0], attempts=2)
+    ended(cluster[0], portal.url, attempts=2)
     portal.answers = [500]
     await callbacks.take_up()
     found = await settled(cluster[0])
@@ -160,6 +159,11 @@ async def test_what_was_undelivered_is_taken_up_where_it_was(
         ("https://portal.example.org:99999/", ["portal.example.org"], False),
         ("https://[::1]/", ["portal.example.org"], False),
         ("", ["portal.example.org"], False),
+        # What the cluster would not take in a job.
+        ("HTTPS://portal.example.org/", ["portal.example.org"], False),
+        ("https://portal.example.org/#x", ["portal.example.org"], False),
+        ("https://portal.example.org/a b", ["portal.example.org"], False),
+        ("https://portal.example.org/" + "x" * 2048, ["portal.example.org"], False),
         ("https://portal.example.org/", [], False),
     ],
 )

@@ -20,7 +20,7 @@ from tests.support.fake_kube import FakeKube
 from tests.support.fake_s3 import FakeS3
 
 JOBS = "orchestratorjobs"
-RESULTS = KEY.replace("inputs", "results")
+RESULTS = KEY.replace("inputs", "results-1")
 OTHER = "jobs/ffffffffffffffffffffffffffffffff/inputs.zip"
 RECORD = "records/1.json"
 ENDED_AT = "2026-01-01T01:00:00Z"
@@ -149,7 +149,7 @@ async def test_the_record_is_there_before_anything_is_deleted(setting: Setting) 
 
 async def test_a_completed_job_whose_files_vanished_is_marked_cleaned(setting: Setting) -> None:
     setting.ended_job()
-    setting.s3.objects.clear()
+    setting.s3.objects = {OTHER: b"3"}
     await setting.sweep.once()
     status = setting.state.get(JOBS, "job-1")["status"]
     assert (status["phase"], status["reason"]) == ("Cleaned", "ResultsLost")
@@ -158,7 +158,7 @@ async def test_a_completed_job_whose_files_vanished_is_marked_cleaned(setting: S
 
 async def test_a_queued_job_whose_upload_vanished_is_invalid(setting: Setting) -> None:
     setting.state.put(JOBS, job_body())
-    setting.s3.objects.clear()
+    setting.s3.objects = {OTHER: b"3"}
     await setting.sweep.once()
     status = setting.state.get(JOBS, "job-1")["status"]
     assert (status["phase"], status["reason"]) == ("Invalid", "InputsMissing")
@@ -201,3 +201,40 @@ async def test_uploads_that_nobody_will_finish_are_aborted(setting: Setting) -> 
     setting.sweep._daily_at = 0.0
     await setting.sweep.once()
     assert set(setting.s3.uploads) == {"jobs/a/inputs.zip"}
+
+
+async def test_a_store_that_is_all_empty_is_taken_for_the_wrong_one(setting: Setting) -> None:
+    setting.ended_job()
+    setting.s3.objects.clear()
+    await setting.sweep.once()
+    assert setting.state.get(JOBS, "job-1")["status"]["phase"] == "Completed"
+
+
+async def test_a_job_that_expires_as_it_ends_keeps_its_record(setting: Setting) -> None:
+    body = setting.ended_job(expiresAt=ENDED_AT)
+    await setting.sweep.once()
+    setting.state.remove(JOBS, "job-1")
+    # Only now does the news of its end arrive.
+    await setting.left(body)
+    assert setting.record()["status"]["phase"] == "Cleaned"
+
+
+async def test_uploads_that_may_not_be_listed_are_no_reason_to_keep_records(
+    setting: Setting,
+) -> None:
+    setting.s3.objects = {"records/1.json": b'{"keepUntil":"2026-06-01T00:00:00Z"}'}
+    setting.s3.forbid_uploads = True
+    await setting.sweep.once()
+    assert setting.s3.objects == {}
+
+
+async def test_an_invalid_job_that_the_sweep_finds_is_told_to_its_callback(
+    setting: Setting,
+) -> None:
+    setting.service = a_service(callbackURL="https://portal.example.org/x")
+    setting.sweep._services = lambda: {"example": setting.service}
+    setting.state.put(JOBS, job_body())
+    setting.s3.objects = {OTHER: b"3"}
+    await setting.sweep.once()
+    status = setting.state.get(JOBS, "job-1")["status"]
+    assert status["callback"]["url"] == "https://portal.example.org/x"

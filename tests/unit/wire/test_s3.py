@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from orchestrator_wire import errors
-from orchestrator_wire.s3 import LARGE_AT_ONCE, PART_BYTES, SMALL_BYTES, Store
+from orchestrator_wire.s3 import PART_BYTES, SMALL_BYTES, Store
 from tests.support.fake_s3 import FakeS3
 
 Pair = tuple[FakeS3, Store]
@@ -83,11 +83,12 @@ async def test_keys_are_listed_with_their_age(store: Pair) -> None:
 
 async def test_large_uploads_wait_for_a_place_and_small_ones_do_not(store: Pair) -> None:
     _, s3 = store
-    large = [s3.upload(f"jobs/{n}/inputs.zip") for n in range(LARGE_AT_ONCE + 1)]
+    places = asyncio.Semaphore(3)
+    large = [s3.upload(f"jobs/{n}/inputs.zip", places) for n in range(4)]
     for upload in large[:-1]:
         await upload.__aenter__()
         await upload.write(bytes(SMALL_BYTES + 1))
-    async with s3.upload(KEY) as small:
+    async with s3.upload(KEY, places) as small:
         await small.write(bytes(SMALL_BYTES))
         await small.finish()
     waiting = asyncio.create_task(large[-1].write(bytes(SMALL_BYTES + 1)))
