@@ -110,11 +110,11 @@ class Agent:
         disk = DiskWatch(folders, settings.disk_bytes, gate.stop, say)
         for watch in (snapshots, Reporter(self.gateway, lambda: gate.progress), disk):
             watch.start()
-        waited = 0.0
+        told_at = 0.0
         while not gate.wait(0.5):
             if self.told_to_end and not gate.started:
-                waited += 0.5
-                if waited > STILLBORN_SECONDS:
+                told_at = told_at or time.monotonic()
+                if time.monotonic() - told_at > STILLBORN_SECONDS:
                     break
         snapshots.stop()
         disk.stop()

@@ -1,8 +1,8 @@
 """The start gate, the log and two more: the FIFOs that join the agent to the user's container.
 
-The wrapper opens `gate` for writing and blocks until this side opens it for reading; that is the
-start. However the user's container dies, the kernel closes its end and this side reads EOF.
-`log` and `progress` come from the job; a word into `stop` has the wrapper stop it.
+The wrapper waits for a word in `go`, which is the start, and then opens `gate` for writing. However
+the user's container dies, the kernel closes its end of the gate and this side reads EOF. `log` and
+`progress` come from the job; a word into `stop` has the wrapper stop it.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ KEPT_BYTES = 64 * 1024
 ECHOED_BYTES = 16 * 1024 * 1024
 LONGEST_RECORD = 4096
 LONGEST_PROGRESS = 1000
+GO_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Log:
 def make(job: Path) -> None:
     """Make the FIFOs. Until then the user's container waits for them to exist."""
     # `gate` last: the wrapper takes its existence as the sign that all are there.
-    for name in ("log", "progress", "stop", "gate"):
+    for name in ("log", "progress", "stop", "go", "gate"):
         with contextlib.suppress(FileExistsError):
             os.mkfifo(job / name, 0o600)
 
@@ -83,7 +84,7 @@ class Gate:
         # Held open for writing too, so that a job that closes its output does not look ended.
         self._log_end = os.open(job / "log", os.O_RDWR | os.O_NONBLOCK)
         self._progress_end = os.open(job / "progress", os.O_RDWR | os.O_NONBLOCK)
-        # The user's code starts with this.
+        self._went = False
         self._gate_end = os.open(job / "gate", os.O_RDONLY | os.O_NONBLOCK)
         self._said = bytearray()
         self._progress = bytearray()
@@ -98,7 +99,13 @@ class Gate:
         return bool(self._said)
 
     def wait(self, seconds: float) -> bool:
-        """Move what comes for at most *seconds*; returns whether the user's container ended."""
+        """Move what comes for at most *seconds*; returns whether the user's container ended.
+
+        The first calls start the user's code, as soon as its container waits for that.
+        """
+        if not self._went:
+            self._went = self._write("go")
+            seconds = seconds if self._went else min(seconds, GO_SECONDS)
         for descriptor, event in self._poll.poll(seconds * 1000):
             if descriptor == self._log_end:
                 self._drain()
@@ -127,12 +134,18 @@ class Gate:
 
     def stop(self) -> bool:
         """Have the wrapper stop the job for want of disk; returns whether it was told."""
+        return self._write("stop")
+
+    def _write(self, name: str) -> bool:
+        """Write a word into a FIFO, if somebody reads it; returns whether that is so."""
         try:
-            end = os.open(self._job / "stop", os.O_WRONLY | os.O_NONBLOCK)
+            end = os.open(self._job / name, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
-            return False  # nobody reads there, or not yet
+            return False
         try:
-            os.write(end, b"disk\n")
+            os.write(end, b"now\n")
+        except OSError:
+            return False
         finally:
             os.close(end)
         return True

@@ -175,3 +175,4 @@ async def races(count: int, seed: int, at_once: int = 8) -> Races:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await kube.close()
+        await asyncio.sleep(0.25)  # TLS takes its time to say goodbye

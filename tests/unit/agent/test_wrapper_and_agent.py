@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator_agent import gate as gates
 from orchestrator_agent.gateway import Gateway
 from orchestrator_agent.isolation import isolated
 from orchestrator_agent.packing import pack
@@ -468,3 +470,18 @@ def test_the_longest_report_is_not_too_long(pod: PlainPod, gateway: FakeGateway)
     run(pod, gateway, script)
     assert gateway.end["skippedCount"] == 30
     assert len(gateway.bodies["/end"][-1]) < 64 * 1024
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("fifos", [True, False], ids=["at the gate", "before there is one"])
+def test_a_main_that_waits_for_its_start_hears_sigterm(
+    pod: PlainPod, shell: str, fifos: bool
+) -> None:
+    """Its agent was refused and is gone; else the pod would hold its quota for the whole grace."""
+    if fifos:
+        gates.make(pod.job)
+    pod.start_main(shell=shell, deadline=3600)
+    assert pod.main is not None
+    time.sleep(0.3)
+    pod.signal_main(signal.SIGTERM)
+    assert pod.main.wait(timeout=5) == 143
