@@ -65,7 +65,7 @@ class Submissions:
             return await self._create(spec)
         except PerhapsCreated:
             raise  # the bundle stays: the job may need it, and if not, the sweep will know
-        except errors.ClusterError:
+        except (errors.ClusterError, errors.StoreError):
             await self._discard(key)
             raise
 
