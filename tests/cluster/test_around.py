@@ -112,6 +112,7 @@ def test_the_end_of_a_job_is_told_signed_and_the_delivery_is_in_its_status(
     assert (data["id"], data["status"], data["exitCode"]) == (number, "Failed", 3)
 
 
+@pytest.mark.timeout(200)
 def test_a_delivery_that_fails_is_taken_up_by_the_next_operator(place: Place, sink: Any) -> None:
     service(place, "tells", callbackURL="http://callback-sink.orchestrator.svc:8080/broken")
     number = place.upload("true", service="tells")

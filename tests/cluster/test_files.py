@@ -123,18 +123,20 @@ def test_every_reader_gets_the_same_files(zoo: Path, tmp_path: Path, tool: str) 
     assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
+@pytest.mark.timeout(300)
 def test_more_files_than_an_old_zip_can_count(place: Place) -> None:
     name = service(place, "many-files", resources={**SMALL, "ephemeralStorage": "1Gi"})
     number = place.upload("mkdir many; cd many; seq 70000 | split -l 1 -d -a 5 -", service=name)
-    assert place.wait(number, seconds=100) == "Completed"
+    assert place.wait(number, seconds=200) == "Completed"
     with zipfile.ZipFile(io.BytesIO(place.poll(number).content)) as archive:
         assert len(archive.namelist()) == 70_001
         assert archive.read("many/x69999") == b"70000\n"
 
 
+@pytest.mark.timeout(300)
 def test_a_file_larger_than_an_old_zip_can_hold(place: Place, tmp_path: Path) -> None:
     number = place.upload("truncate -s 4400M big; echo end >> big")
-    assert place.wait(number, seconds=110) == "Completed"
+    assert place.wait(number, seconds=200) == "Completed"
     path = tmp_path / "results.zip"
     path.write_bytes(place.poll(number).content)
     with zipfile.ZipFile(path) as archive:

@@ -98,11 +98,12 @@ def corpus(chosen: Place) -> Any:
     chosen.forget()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", CORPUS)
 def test_a_run_sh_that(place: Place, corpus: dict[str, int], name: str) -> None:
     script, phase, reason, words = CORPUS[name]
     number = corpus[name]
-    place.wait(number, seconds=110)
+    place.wait(number, seconds=200)
     status = place.job(number)["status"]
     assert (status["phase"], status["reason"]) == (phase, reason), status
     assert words in status["message"]

@@ -53,6 +53,7 @@ def shut(place: Place) -> None:
     place.apply("OrchestratorQuota", "shut", {"users": ["950"], "maxRunning": 0})
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("shut")
 def test_numbers_are_used_once_and_known_everywhere_at_once(
     place: Place, replicas: list[str]
@@ -75,6 +76,7 @@ def test_numbers_are_used_once_and_known_everywhere_at_once(
         assert not set(later) & set(numbers)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("shut")
 def test_a_replica_killed_under_load_loses_no_answered_upload_and_no_number_is_used_twice(
     place: Place, replicas: list[str]

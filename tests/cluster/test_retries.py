@@ -138,6 +138,7 @@ def test_a_gateway_that_is_away_at_the_end_is_waited_for(place: Place) -> None:
     assert unzip(place.poll(number).content)["kept"] == b"kept\n"
 
 
+@pytest.mark.timeout(400)
 def test_a_node_that_does_not_answer_holds_the_job(place: Place) -> None:
     number = begin(place, "unreachable", deadlineSeconds=300)
     supervisor, kubelet = place.pid("local.node"), place.pid("kubelet")
