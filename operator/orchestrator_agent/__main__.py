@@ -44,12 +44,21 @@ class Agent:
         self.gateway = Gateway(settings.gateway, settings.token)
         self.log = gates.Log(gates.echo)
         self.told_to_end = False
+        # Whether the user's code was let through the gate.
+        self.opened = False
 
     def run(self) -> int:
         """Do it all; returns the exit code of the process."""
         # The user's container is stopped by its own wrapper; this one outlives it to save results.
         signal.signal(signal.SIGTERM, self._on_term)
         gates.make(self.settings.job)
+        try:
+            return self._attempt()
+        finally:
+            if not self.opened:
+                gates.dismiss(self.settings.job)
+
+    def _attempt(self) -> int:
         try:
             start = persist(lambda: self.gateway.post("/start", {}), START_SECONDS, say)
             failure = self._prepare(start)
@@ -104,6 +113,7 @@ class Agent:
     def _supervise(self) -> None:
         """Open the gate, wait for the end, save the results and tell."""
         gate = gates.Gate(self.settings.job, self.log)
+        self.opened = True
         settings = self.settings
         snapshots = Snapshots(self.gateway, settings, say)
         folders = (settings.work, settings.scratch)

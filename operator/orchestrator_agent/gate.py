@@ -66,6 +66,18 @@ def make(job: Path) -> None:
             os.mkfifo(job / name, 0o600)
 
 
+def dismiss(job: Path) -> None:
+    """Let the user's container go, which will not be started.
+
+    SIGTERM would not always do: before its first process has a handler, the kernel drops it.
+    """
+    with contextlib.suppress(OSError):
+        # Held open as a writer, so that whoever waits in opening it is let in, and then reads EOF.
+        end = os.open(job / "go", os.O_RDWR | os.O_NONBLOCK)
+        (job / "go").unlink()
+        os.close(end)
+
+
 def echo(data: bytes) -> None:
     """Write to standard output, so that `kubectl logs` shows the user's log."""
     with contextlib.suppress(OSError):

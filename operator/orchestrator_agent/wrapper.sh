@@ -21,9 +21,10 @@ stop() {
 trap 'exit 143' TERM
 job=${ORCHESTRATOR_JOB_FOLDER:-/job}
 until [ -p "$job/gate" ]; do sleep 0.05 2>/dev/null || sleep 1; done
-# A shell that waits for a child hears SIGTERM; one that waits for a FIFO to open does not.
-read -r _ <"$job/go" &
-wait "$!"
+# A shell that waits for a child hears SIGTERM; one that waits for a FIFO to open does not. An agent
+# that will not start this job takes `go` away.
+read -r _ 2>/dev/null <"$job/go" &
+wait "$!" || exit 143
 exec 3>"$job/gate"
 trap 'stop terminated' TERM
 trap 'stop deadline' USR1

@@ -485,3 +485,23 @@ def test_a_main_that_waits_for_its_start_hears_sigterm(
     time.sleep(0.3)
     pod.signal_main(signal.SIGTERM)
     assert pod.main.wait(timeout=5) == 143
+
+
+@pytest.mark.parametrize("first", ["agent", "main"])
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_refused_agent_lets_main_go_without_a_signal(
+    pod: PlainPod, gateway: FakeGateway, shell: str, first: str
+) -> None:
+    """A SIGTERM that comes before the first process has a handler is lost."""
+    gateway.failures["/start"] = [409]
+    if first == "agent":
+        pod.start_agent()
+        assert pod.finish()[0] == 0
+        pod.start_main(shell=shell, deadline=3600)
+    else:
+        pod.start_main(shell=shell, deadline=3600)
+        time.sleep(0.2)
+        pod.start_agent()
+        assert pod.finish()[0] == 0
+    assert pod.main is not None
+    assert pod.main.wait(timeout=5) == 143
