@@ -29,6 +29,8 @@ START_SECONDS = 120.0
 STAGE_SECONDS = 600.0
 # How long the user's container may take to come through the gate once the pod is told to end.
 STILLBORN_SECONDS = 2.0
+# How much later the one container may hear of the end of its pod than the other.
+BOTH_TOLD_SECONDS = 10.0
 LOG_TAIL_BYTES = 2000
 # Bytes that were damaged on the way come right when they are fetched again.
 FETCH_TRIES = 5
@@ -130,19 +132,24 @@ class Agent:
         disk.stop()
         record = gate.record()
         gate.close()
-        report: dict[str, Any] = {"why": self._why(record)}
+        ended_at = time.monotonic()
+        report = self._save_results()
+        report["why"] = self._why(record, ended_at)
         if record:
             report |= {"exitCode": record.code, "oomKills": record.oom_kills}
-        report |= self._save_results()
         report |= {"logTail": self.log.last(LOG_TAIL_BYTES), "progress": gate.progress}
         self._end(report)
 
-    def _why(self, record: gates.ExitRecord | None) -> str:
+    def _why(self, record: gates.ExitRecord | None, ended_at: float) -> str:
         if record is None:
             return "lost"
-        if record.why == "terminated" and not self.told_to_end:
-            return "exit"  # it was the job itself that signalled its container's first process
-        return record.why
+        if record.why != "terminated":
+            return record.why
+        # The kubelet stops both containers at once, but main may hear of it first.
+        while not self.told_to_end and time.monotonic() - ended_at < BOTH_TOLD_SECONDS:
+            time.sleep(0.05)
+        # If not, it was the job itself that signalled its container's first process.
+        return "terminated" if self.told_to_end else "exit"
 
     def _save_results(self) -> dict[str, Any]:
         """Save the results; returns their receipt, or why they could not be kept."""

@@ -5,7 +5,7 @@
 [ $$ -eq 1 ] || { echo "wrapper: must be PID 1, since it signals every process it sees" >&2; exit 125; }
 deadline=$1 grace=$2
 shift 2
-why=exit code=127 again=
+why=exit code=127 again='' child=''
 
 # Called by the traps below.
 # shellcheck disable=SC2329
@@ -14,6 +14,9 @@ stop() {
   again=1
   [ "$why" = exit ] || return 0
   why=$1
+  [ -z "$child" ] || end_all
+}
+end_all() {
   kill -TERM -1 2>/dev/null
   (exec 3>&-; sleep "$grace"; kill -KILL -1) 2>/dev/null &
 }
@@ -34,6 +37,8 @@ echo start >&3
 (exec 3>&-; read -r _ <"$job/stop" && kill -USR2 1) 2>/dev/null &
 "$@" 3>&- </dev/null >"$job/log" 2>&1 &
 child=$!
+# A trap that ran before the line above must not have started anything, or that would be `$!`.
+[ "$why" = exit ] || end_all
 (exec 3>&-; sleep "$deadline" && kill -USR1 1) 2>/dev/null &
 
 # A signal interrupts `wait`; then wait again for the exit code proper.

@@ -79,9 +79,15 @@ class PlainPod:
             stderr=subprocess.PIPE,
         )
 
-    def start_main(self, *, deadline: int = 60, grace: int = 1, shell: str = "sh") -> None:
+    def start_main(
+        self, *, deadline: int = 60, grace: int = 1, shell: str = "sh", slow_line: str = ""
+    ) -> None:
+        """Start the wrapper, which takes its time before *slow_line* of its text."""
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         wrapper = (PACKAGE / "wrapper.sh").read_text()
+        if slow_line:
+            assert wrapper.count(f"\n{slow_line}\n") == 1
+            wrapper = wrapper.replace(f"\n{slow_line}\n", f"\nsleep 0.5\n{slow_line}\n")
         self.main = subprocess.Popen(
             [
                 "unshare",

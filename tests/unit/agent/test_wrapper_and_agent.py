@@ -305,10 +305,33 @@ def test_a_run_sh_that_kills_the_deadlines_timer_is_not_too_late(
     assert gateway.end["why"] == "exit"
 
 
+def test_main_may_hear_of_the_end_of_its_pod_before_the_agent_does(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    gateway.inputs = bundle(run_sh="echo up > up; sleep 60")
+    pod.start_agent()
+    pod.start_main()
+    wait_until((pod.work / "up").exists, "run.sh runs")
+    pod.signal_main(signal.SIGTERM)
+    wait_until(lambda: "/results" in gateway.calls, "the results are saved")
+    pod.agent.send_signal(signal.SIGTERM)
+    assert pod.finish()[0] == 0
+    assert gateway.end["why"] == "terminated"
+
+
 def test_a_run_sh_that_signals_its_first_process_ended_by_itself(
     pod: PlainPod, gateway: FakeGateway
 ) -> None:
     run(pod, gateway, "kill -TERM 1; sleep 30")
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("exit", 143)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_signal_while_run_sh_is_being_started_does_not_hide_its_exit_code(
+    pod: PlainPod, gateway: FakeGateway, shell: str
+) -> None:
+    # The wrapper took the process that its trap had started for run.sh, and told its 0.
+    run(pod, gateway, "kill -TERM 1; sleep 30", shell=shell, slow_line="child=$!")
     assert (gateway.end["why"], gateway.end["exitCode"]) == ("exit", 143)
 
 
