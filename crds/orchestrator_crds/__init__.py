@@ -8,7 +8,7 @@ from orchestrator_crds.job import JobSpec, JobStatus, OrchestratorJob
 from orchestrator_crds.lifecycle import IllegalTransition, Phase, Reason, advance
 from orchestrator_crds.meta import GROUP, VERSION, Condition, Metadata, Resource
 from orchestrator_crds.nodepool import NodePoolSpec, OrchestratorNodePool
-from orchestrator_crds.quota import OrchestratorQuota, QuotaSpec
+from orchestrator_crds.quota import Limits, OrchestratorQuota, QuotaSpec
 from orchestrator_crds.service import OrchestratorService, ServiceSpec
 
 KINDS: tuple[type[Resource], ...] = (
@@ -26,6 +26,7 @@ __all__ = [
     "IllegalTransition",
     "JobSpec",
     "JobStatus",
+    "Limits",
     "Metadata",
     "NodePoolSpec",
     "OrchestratorJob",

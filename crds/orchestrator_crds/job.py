@@ -16,6 +16,7 @@ from orchestrator_crds.meta import (
     Timestamp,
 )
 from orchestrator_crds.names import folder_of_key
+from orchestrator_crds.resources import ComputeResources, WantedResources
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex.")]
 ObjectKey = Annotated[str, Field(min_length=1, max_length=512)]
@@ -24,7 +25,16 @@ MAX_FILES = 1000
 LONGEST_TAIL = 4096
 MAX_FINDINGS = 20
 MAX_SKIPPED = 20
-_IMMUTABLE = ("id", "service", "userID", "inputs", "script", "callbackURL")
+_IMMUTABLE = (
+    "id",
+    "service",
+    "userID",
+    "inputs",
+    "script",
+    "callbackURL",
+    "resources",
+    "activeDeadlineSeconds",
+)
 
 
 # Steps done of all steps, or percent.
@@ -58,7 +68,7 @@ class Inputs(Model):
 
 
 class JobSpec(Model):
-    """What is to be run, for whom. Only `terminate` can be changed later."""
+    """What is to be run, for whom. Only `terminate` and `priority` can be changed later."""
 
     id: int | None = Field(
         default=None,
@@ -88,6 +98,22 @@ class JobSpec(Model):
         description="Where the job's end is told, by a signed POST. Needs an administrator's "
         "leave for its host.",
     )
+    priority: int = Field(
+        default=0,
+        ge=-100,
+        le=100,
+        description="Jobs of a higher priority start first, as far as quotas let them; the "
+        "service says how high it may be.",
+    )
+    resources: WantedResources | None = Field(
+        default=None, description="Amounts that differ from the service's, within its maximum."
+    )
+    active_deadline_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=2592000,
+        description="Longest that run.sh may run, in seconds, within what the service allows.",
+    )
     terminate: bool = Field(
         default=False, description="Set to true to stop the job. Cannot be taken back."
     )
@@ -102,7 +128,8 @@ class JobSpec(Model):
                 f"has(self.{f}) == has(oldSelf.{f}) && (!has(self.{f}) || self.{f} == oldSelf.{f})"
                 for f in _IMMUTABLE
             ),
-            "message": "only terminate can be changed after a job is made; make a new job instead",
+            "message": "only terminate and priority can be changed after a job is made; "
+            "make a new job instead",
         },
         {
             "rule": "!oldSelf.terminate || self.terminate",
@@ -116,6 +143,9 @@ class Claim(Model):
 
     epoch: int = Field(ge=0, description="Lease term of the operator that made the claim.")
     pool: str = Field(max_length=63, description="Name of the OrchestratorNodePool chosen.")
+    resources: ComputeResources | None = Field(
+        default=None, description="What the attempt gets, and what quotas count."
+    )
 
 
 class PodReference(Model):

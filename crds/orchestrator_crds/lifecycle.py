@@ -62,7 +62,12 @@ class Reason(StrEnum):
     # Waiting.
     SERVICE_LIMIT = "ServiceLimit"
     USER_LIMIT = "UserLimit"
+    RESOURCE_LIMIT = "ResourceLimit"
+    USER_RESOURCE_LIMIT = "UserResourceLimit"
+    RESERVED = "Reserved"
     NO_QUOTA = "NoQuota"
+    POOL_FULL = "PoolFull"
+    POOL_NOT_READY = "PoolNotReady"
     SERVICE_NOT_READY = "ServiceNotReady"
     UNSCHEDULABLE = "Unschedulable"
     POD_STARTS_SLOWLY = "PodStartsSlowly"
@@ -78,6 +83,8 @@ class Reason(StrEnum):
     UNKNOWN_SERVICE = "UnknownService"
     INVALID_SPEC = "InvalidSpec"
     SCRIPT_REFUSED = "ScriptRefused"
+    BEYOND_SERVICE = "BeyondService"
+    NEVER_FITS = "NeverFits"
     # Over, and it is the infrastructure's.
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_START_FAILED = "ContainerStartFailed"

@@ -12,15 +12,7 @@ from orchestrator_crds.meta import (
     ReadyStatus,
     Resource,
 )
-
-Quantity = Annotated[
-    str,
-    Field(
-        max_length=32,
-        pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
-        description="A Kubernetes quantity, such as 500m, 2 or 4Gi.",
-    ),
-]
+from orchestrator_crds.resources import ComputeResources, WantedResources
 
 
 class EnvVar(Model):
@@ -28,16 +20,6 @@ class EnvVar(Model):
 
     name: str = Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Its name.")
     value: str = Field(max_length=4096, description="Its value, taken as it is.")
-
-
-class ComputeResources(Model):
-    """What one job gets: requested and limited alike, so that a job cannot disturb another."""
-
-    cpu: Quantity = Field(default="1", description="CPU, in cores.")
-    memory: Quantity = Field(default="1Gi", description="Memory, in bytes.")
-    ephemeral_storage: Quantity = Field(
-        default="4Gi", description="Disk for the working directory and its results, in bytes."
-    )
 
 
 class InputLimits(Model):
@@ -129,10 +111,18 @@ class ServiceSpec(Model):
     node_pools: tuple[ObjectName, ...] = Field(
         min_length=1,
         max_length=16,
-        description="OrchestratorNodePools to run on; the first that exists is taken.",
+        description="OrchestratorNodePools to run on, the preferred one first. A job goes to "
+        "the first that has room for it now.",
     )
     resources: ComputeResources = Field(
-        default=ComputeResources(), description="What one job gets."
+        default=ComputeResources(), description="What a job gets that asks for nothing else."
+    )
+    max_resources: WantedResources | None = Field(
+        default=None,
+        description="The most that a job may ask for; what is not named is as in `resources`.",
+    )
+    max_priority: int = Field(
+        default=0, ge=0, le=100, description="Higher priorities of jobs count as this one."
     )
     deadline_seconds: int = Field(
         default=86400, ge=1, le=2592000, description="Longest that run.sh may run, in seconds."
@@ -185,20 +175,29 @@ class ServiceSpec(Model):
     )
 
 
+class ServiceStatus(ReadyStatus):
+    """Whether the service is usable, and how busy it is."""
+
+    running: int | None = Field(default=None, ge=0, description="Jobs that run now.")
+    queued: int | None = Field(default=None, ge=0, description="Jobs that wait now.")
+
+
 class OrchestratorService(Resource):
     """What a service such as "docking" means here: image, limits, where its jobs run."""
 
     plural = "orchestratorservices"
     short_names = ("osvc",)
     columns = (
-        Column("Image", ".spec.image"),
         Column("Pools", ".spec.nodePools"),
+        Column("Running", ".status.running", "integer"),
+        Column("Queued", ".status.queued", "integer"),
         Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Image", ".spec.image", wide=True),
         Column("Message", ".status.conditions[?(@.type=='Ready')].message", wide=True),
     )
     # Pods are labelled with it.
     longest_name = 63
 
     spec: ServiceSpec = Field(description="How jobs of this service are run.")
-    status: ReadyStatus = Field(default=ReadyStatus(), description="Whether it is usable.")
+    status: ServiceStatus = Field(default=ServiceStatus(), description="Whether it is usable.")

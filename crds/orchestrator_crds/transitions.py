@@ -20,6 +20,7 @@ from orchestrator_crds.job import (
 from orchestrator_crds.lifecycle import HOPELESS, INFRASTRUCTURE, Phase, Reason, advance
 from orchestrator_crds.meta import Condition, later, set_condition
 from orchestrator_crds.outcome import Outcome, killed
+from orchestrator_crds.resources import ComputeResources
 from orchestrator_crds.service import Retention, Retries, ServiceSpec
 
 LONGEST_MESSAGE = 8000
@@ -60,14 +61,16 @@ def skipped(names: Sequence[str], count: int) -> Skipped | None:
     return Skipped(count=count, names=tuple(name[:512] for name in names[:MAX_SKIPPED]))
 
 
-def claim(job: OrchestratorJob, *, epoch: int, pool: str, now: str) -> dict[str, Any]:
-    """Queued → Submitted: the operator promises to run one more attempt."""
+def claim(
+    job: OrchestratorJob, *, epoch: int, pool: str, resources: ComputeResources, now: str
+) -> dict[str, Any]:
+    """Queued → Submitted: the operator promises to run one more attempt, with *resources*."""
     return {
         **_move(job, Phase.SUBMITTED),
         "reason": "",
         "message": "",
         "attempt": job.status.attempt + 1,
-        "claim": {"epoch": epoch, "pool": pool},
+        "claim": {"epoch": epoch, "pool": pool, "resources": resources.to_dict()},
         "pod": None,
         "notBefore": None,
         "submittedAt": now,
@@ -79,7 +82,7 @@ def adopt(job: OrchestratorJob, *, epoch: int) -> dict[str, Any]:
     """Take over a claim that an earlier leader made; the phase stays."""
     if job.status.claim is None:
         raise ValueError(f"job {job.metadata.name} has no claim to adopt")
-    return {"claim": {"epoch": epoch, "pool": job.status.claim.pool}}
+    return {"claim": {"epoch": epoch}}
 
 
 def requeue(job: OrchestratorJob, *, now: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from orchestrator_crds.job import JobStatus
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.meta import Metadata
 from orchestrator_crds.outcome import Outcome
+from orchestrator_crds.resources import ComputeResources
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core import podspec, steps
@@ -118,10 +119,12 @@ class Actor:
         outcome = Outcome(Phase.INVALID, Reason.INVALID_SPEC, f"The job cannot be read: {problem}")
         await self._patch(stub, transitions.finish(stub, outcome, None, now=now()))
 
-    async def claim(self, job: OrchestratorJob, pool: str) -> None:
+    async def claim(self, job: OrchestratorJob, pool: str, resources: ComputeResources) -> None:
         """Claim the next attempt at *job*; returns or raises only when it is known how it went."""
         try:
-            patch = transitions.claim(job, epoch=self._lease.epoch, pool=pool, now=now())
+            patch = transitions.claim(
+                job, epoch=self._lease.epoch, pool=pool, resources=resources, now=now()
+            )
             await self._patch(job, patch)
         except errors.Temporary:
             # Perhaps it was written, perhaps not: quota is held until a read tells.
@@ -164,9 +167,13 @@ class Actor:
             else:
                 return
 
-    async def judge(self, item: Resource, verdict: Verdict) -> None:
-        """Write a Ready condition, and have all of them looked at once more."""
+    async def judge(self, item: Resource, verdict: Verdict, more: dict[str, Any]) -> None:
+        """Write a Ready condition and *more* of a status, and have all looked at once more."""
         try:
-            self.mirror.see(item.plural, await self._writer.judge(item, verdict))
+            self.mirror.see(item.plural, await self._writer.judge(item, verdict, more))
         finally:
             self.mirror.administered_changed = True
+
+    async def tell(self, item: Resource, status: dict[str, Any]) -> None:
+        """Write how busy a service, quota or pool is."""
+        self.mirror.see(item.plural, await self._writer.tell(item, status))

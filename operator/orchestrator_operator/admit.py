@@ -1,51 +1,86 @@
-"""One admission pass: a snapshot of the mirror → the core's plan."""
+"""One admission pass: the mirror as a snapshot → the core's plan."""
 
 from collections.abc import Collection, Mapping
 
-from orchestrator_crds import OrchestratorJob, Phase
-from orchestrator_crds.meta import seconds_of
+from orchestrator_operator.core import facts
 from orchestrator_operator.core.admission import Plan, plan
-from orchestrator_operator.core.snapshot import Held, Snapshot, Waiting
+from orchestrator_operator.core.fairshare import Ledger, Shares
+from orchestrator_operator.core.podspec import OVERHEAD
+from orchestrator_operator.core.snapshot import Held, Pool, Service, Snapshot, User
 from orchestrator_operator.mirror import Mirror
 
 
-def admission_pass(
-    mirror: Mirror, claimed: Mapping[str, Held], busy: Collection[str], now: float
-) -> tuple[Plan, float | None]:
-    """Return the plan for *now*, and when the next pause before a retry ends, if any is on.
+class Admission:
+    """Makes snapshots of the mirror, and remembers between passes what costs time to find out."""
 
-    *claimed* are the claims under way (job uid -> what they hold), which no watch has echoed yet;
-    *busy* are the jobs that something is being written for. Times are seconds since 1970.
-    """
-    held = mirror.held() | dict(claimed)
-    free = [
-        job
-        for job in mirror.jobs.values()
-        if job.metadata.name not in busy and _may_be_claimed(job, mirror)
-    ]
-    paused = [at for job in free if (at := seconds_of(job.status.not_before)) > now]
-    waiting = tuple(
-        Waiting(
-            name=job.metadata.name,
-            service=job.spec.service,
-            user=job.spec.user_id,
-            since=job.metadata.creation_timestamp,
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._limits = facts.Limits()
+        self._services: dict[str, Service] = {}
+        self._pools: dict[str, Pool] = {}
+        self.ledger = Ledger(at=0.0)
+        # Which quotas are right as they stand.
+        self.right: Collection[str] = frozenset()
+        # When limits change by themselves, in seconds since 1970, if they do.
+        self.changes_at: float | None = None
+
+    def refresh(self) -> None:
+        """Look again at services, pools and nodes, since one of them has changed."""
+        mirror = self._mirror
+        quotas = list(mirror.quotas.values())
+        self._services = {
+            name: facts.service(found, quotas) for name, found in mirror.services.items()
+        }
+        self._pools = {
+            name: facts.pool(found, mirror.nodes) for name, found in mirror.pools.items()
+        }
+
+    def snapshot(self, claimed: Mapping[str, Held], busy: Collection[str], now: float) -> Snapshot:
+        """Return everything as it is *now*, in seconds since 1970.
+
+        *claimed* are the claims under way (job uid -> what they hold), which no watch has echoed
+        yet; *busy* are the jobs that something is being written for.
+        """
+        held = list((self._mirror.held() | dict(claimed)).values())
+        quotas = [(quota, name in self.right) for name, quota in self._mirror.quotas.items()]
+        rules, self.changes_at = self._limits.rules(quotas, now)
+        snapshot = Snapshot(
+            waiting=self._mirror.backlog,
+            held=held,
+            rules=rules,
+            services=self._services,
+            pools=self._pools,
+            now=now,
+            overhead=OVERHEAD,
+            busy=busy,
+            past=self.ledger.means,
+            served=self.ledger.served,
         )
-        for job in free
-        if seconds_of(job.status.not_before) <= now
-    )
-    snapshot = Snapshot(
-        waiting=waiting,
-        held=tuple(held.values()),
-        quotas={name: quota.spec for name, quota in mirror.quotas.items()},
-        services=mirror.services,
-        pools=frozenset(mirror.pools),
-    )
-    return plan(snapshot), min(paused, default=None)
+        self._account(snapshot)
+        return snapshot
 
+    def decide(self, snapshot: Snapshot, most: int) -> Plan:
+        """Return the plan for *snapshot*, which admits at most *most* jobs."""
+        decided = plan(snapshot, most)
+        for admitted in decided.admitted:
+            group = admitted.group
+            self.ledger.served[group.service, group.user] = snapshot.now
+        return decided
 
-def _may_be_claimed(job: OrchestratorJob, mirror: Mirror) -> bool:
-    if job.status.phase is not Phase.QUEUED or job.spec.terminate:
-        return False
-    # Never two attempts at once: a pod of an earlier one must be over first.
-    return all(pod.over for pod in mirror.pods_of(job))
+    def _account(self, snapshot: Snapshot) -> None:
+        """Book what ran since the last time."""
+        half_lives: dict[str, float] = {
+            name: service.fair_share.half_life_seconds for name, service in self._services.items()
+        }
+        running: dict[User, float] = {}
+        if any(half_lives.values()):
+            shares = Shares(snapshot)
+            for held in snapshot.held:
+                key = (held.service, held.user)
+                size = shares.size(held.service, held.demand)
+                running[key] = running.get(key, 0.0) + size
+        oldest = {
+            name: snapshot.now - service.fair_share.aging_seconds
+            for name, service in self._services.items()
+        }
+        self.ledger.advance(snapshot.now, running, half_lives, oldest)

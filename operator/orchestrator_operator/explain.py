@@ -1,45 +1,78 @@
 """Which waiting jobs are told why they wait: late, seldom, and a few at a time."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from orchestrator_crds import OrchestratorJob
-from orchestrator_crds.meta import seconds_of
-from orchestrator_operator.core.admission import Blocked
+from orchestrator_operator.core.admission import Plan
+from orchestrator_operator.core.blockers import Blocker, blockers
+from orchestrator_operator.core.snapshot import Group
 
 # A reason is worth a write only once the job has waited, and never at the cost of the rest.
 AFTER_SECONDS = 10.0
 PER_SECOND = 5
+# How many jobs are looked at, of a long queue, for one that is to be told.
+LOOKED_AT = 2000
 
 
-class Pacing:
+@dataclass(frozen=True)
+class Told:
+    """A job, and the nearest reason for its waiting."""
+
+    name: str
+    blocker: Blocker
+
+
+class Telling:
     """Hands out what is to be told now, and when to ask again."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._told_at = 0.0
+        self._round: Iterator[str] = iter(())
+        self._reasons: dict[Group, Blocker | None] = {}
 
     def due(
-        self, blocked: tuple[Blocked, ...], jobs: Mapping[str, OrchestratorJob]
-    ) -> tuple[list[Blocked], float | None]:
-        """Return (what to tell now, seconds until there is more to tell, or None).
+        self, plan: Plan, jobs: Mapping[str, OrchestratorJob], busy: Collection[str]
+    ) -> tuple[list[Told], float | None]:
+        """Return (what to tell now, seconds until there may be more to tell, or None).
 
         A job is told again only when the reason's word changes: numbers in a message go stale.
         """
-        now = self._clock()
-        told: list[Blocked] = []
+        now, waiting = self._clock(), plan.snapshot.waiting
+        if now - self._told_at < 1.0:
+            return [], 1.0
+        self._reasons = {}
+        told: list[Told] = []
         soonest: float | None = None
-        budget = PER_SECOND if now - self._told_at >= 1.0 else 0
-        for item in blocked:
-            job = jobs[item.job.name]
-            if job.status.reason == item.reason:
-                continue
-            left = seconds_of(job.metadata.creation_timestamp) + AFTER_SECONDS - now
-            if left <= 0 and len(told) < budget:
-                told.append(item)
-                continue
-            left = max(left, 1.0)
-            soonest = left if soonest is None else min(soonest, left)
+        looked_at = 0
+        for name in self._names(list(waiting.names())):
+            looked_at += 1
+            job, item = jobs.get(name), waiting.get(name)
+            if job is not None and item is not None and name not in busy:
+                left = item.since + AFTER_SECONDS - now
+                if left > 0:
+                    soonest = left if soonest is None else min(soonest, left)
+                    continue
+                blocker = self._reason(plan, item.group)
+                if blocker is not None and job.status.reason != blocker.code:
+                    told.append(Told(name, blocker))
+            if len(told) == PER_SECOND or looked_at == LOOKED_AT:
+                break
         if told:
             self._told_at = now
+        if told or looked_at == LOOKED_AT:
+            soonest = 1.0 if soonest is None else min(soonest, 1.0)
         return told, soonest
+
+    def _names(self, every: list[str]) -> Iterator[str]:
+        """Go on with the round where the last look ended, and begin a new one after it, once."""
+        yield from self._round
+        self._round = iter(every)
+        yield from self._round
+
+    def _reason(self, plan: Plan, group: Group) -> Blocker | None:
+        if group not in self._reasons:
+            self._reasons[group] = next(iter(blockers(plan, group)), None)
+        return self._reasons[group]

@@ -13,7 +13,7 @@ import kopf
 
 from orchestrator_crds import GROUP, VERSION, labels
 from orchestrator_crds.lifecycle import LIVE_SELECTOR
-from orchestrator_operator.mirror import ADMINISTERED, JOBS, PODS
+from orchestrator_operator.mirror import ADMINISTERED, JOBS, NODES, PODS
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ def registry(seen: Seen, kopf_settings: kopf.OperatorSettings) -> kopf.OperatorR
         # Returns nothing: a handler that returns a value makes kopf write a status.
         seen(resource.plural, type, dict(body))
 
-    kopf.on.event("v1", PODS, registry=handlers)(on_event)
+    for plural in (PODS, NODES):
+        kopf.on.event("v1", plural, registry=handlers)(on_event)
     for plural in (JOBS, *ADMINISTERED):
         kopf.on.event(GROUP, VERSION, plural, registry=handlers)(on_event)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)

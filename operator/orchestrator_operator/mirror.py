@@ -5,7 +5,7 @@ truth: an event may be late, doubled or missing. Of two versions of an object th
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,16 @@ from orchestrator_crds import (
     Resource,
     ServiceSpec,
 )
-from orchestrator_crds.lifecycle import LIVE
+from orchestrator_crds.lifecycle import LIVE, Phase
+from orchestrator_crds.meta import seconds_of
 from orchestrator_crds.record import slim
+from orchestrator_operator.core import facts
+from orchestrator_operator.core.nodes import ClusterNode
 from orchestrator_operator.core.pods import Pod
-from orchestrator_operator.core.snapshot import Held
+from orchestrator_operator.core.snapshot import Backlog, Held
 
 log = logging.getLogger(__name__)
-PODS = "pods"
+PODS, NODES = "pods", "nodes"
 JOBS = OrchestratorJob.plural
 ADMINISTERED: dict[str, type[Resource]] = {
     kind.plural: kind for kind in (OrchestratorService, OrchestratorQuota, OrchestratorNodePool)
@@ -53,13 +56,18 @@ class Mirror:
     """What is known now, and what has changed since the decider last looked."""
 
     def __init__(self) -> None:
-        self._shelves = {plural: Shelf() for plural in (JOBS, PODS, *ADMINISTERED)}
+        self._shelves = {plural: Shelf() for plural in (JOBS, PODS, NODES, *ADMINISTERED)}
         # Jobs whose next step is to be looked at, and pods whose job is not live.
         self.dirty_jobs: set[str] = set()
         self.dirty_pods: set[str] = set()
-        self.administered_changed = False
-        # Jobs that cannot be read: name -> what is wrong with it.
+        self.administered_changed = self.nodes_changed = False
+        # Jobs and quotas that cannot be read: name -> what is wrong with it.
         self.unreadable: dict[str, str] = {}
+        self.unreadable_quotas: dict[str, str] = {}
+        # Jobs that can be admitted, and those that are to be run again later: name -> when.
+        self.backlog = Backlog()
+        self.paused: dict[str, float] = {}
+        self._claimed: set[str] = set()
         self._pods_of: dict[str, set[str]] = {}
 
     @property
@@ -92,6 +100,11 @@ class Mirror:
         """Return the node pools by name."""
         return self._shelves[OrchestratorNodePool.plural].parsed
 
+    @property
+    def nodes(self) -> Mapping[str, ClusterNode]:
+        """Return the cluster's nodes by name."""
+        return self._shelves[NODES].parsed
+
     def pods_of(self, job: OrchestratorJob) -> list[Pod]:
         """Return the pods that this very job owns."""
         names = sorted(self._pods_of.get(job.metadata.name, ()))
@@ -101,20 +114,52 @@ class Mirror:
     def held(self) -> dict[str, Held]:
         """Return use: job uid -> what it holds, for live claims and for pods that are not over."""
         held = {
-            pod.job_uid or pod.name: Held(pod.service, pod.user)
+            pod.job_uid or pod.name: facts.held_by_pod(pod)
             for pod in self.pods.values()
             if not pod.over
         }
-        for job in self.jobs.values():
-            if job.status.claim is not None:
-                held[job.metadata.uid] = Held(job.spec.service, job.spec.user_id)
+        for name in self._claimed:
+            job = self.jobs[name]
+            attempt = job.status.attempt
+            pod = next((p for p in self.pods_of(job) if p.attempt == attempt), None)
+            service = self.service(job.spec.service)
+            held[job.metadata.uid] = facts.held_by_claim(job, service, pod)
         return held
+
+    def resume(self, now: float) -> float | None:
+        """Let jobs whose pause is over wait again; returns when the next pause ends, if any."""
+        for name in [name for name, moment in self.paused.items() if moment <= now]:
+            del self.paused[name]
+            job = self.jobs[name]
+            self.backlog.put(facts.waiting(job, self.service(job.spec.service)))
+        return min(self.paused.values(), default=None)
+
+    def _line_up(self, name: str) -> None:
+        """Put a job where it belongs: in the backlog, among the paused, the claimed, or none."""
+        job = self.jobs.get(name)
+        self.paused.pop(name, None)
+        (self._claimed.add if job and job.status.claim else self._claimed.discard)(name)
+        # Never two attempts at once: a pod of an earlier one must be over first.
+        if (
+            job is None
+            or job.status.phase is not Phase.QUEUED
+            or job.spec.terminate
+            or any(not pod.over for pod in self.pods_of(job))
+        ):
+            self.backlog.drop(name)
+        elif (moment := seconds_of(job.status.not_before)) > 0:
+            self.backlog.drop(name)
+            self.paused[name] = moment
+        else:
+            self.backlog.put(facts.waiting(job, self.service(job.spec.service)))
 
     def see(self, plural: str, body: dict[str, Any]) -> None:
         """Take in an object as it is now."""
         shelf, name = self._shelves[plural], str((body.get("metadata") or {}).get("name", ""))
         new = version(body)
         if new < max(shelf.versions.get(name, 0), shelf.buried.get(name, 0) + 1):
+            return
+        if new and new == shelf.versions.get(name):
             return
         try:
             parsed = self._parse(plural, body)
@@ -124,7 +169,10 @@ class Mirror:
             if plural == JOBS:
                 self.unreadable[name] = _sentence(error)
                 self.dirty_jobs.add(name)
-            return
+                return
+            parsed = self._last_good(plural, name, body, error)
+            if parsed is None:
+                return
         except Exception:
             # A mistake of ours must not be the end of anybody's job.
             log.exception("Cannot read %s %s", plural, name)
@@ -134,8 +182,9 @@ class Mirror:
             if parsed.status.phase not in LIVE:
                 self.lose(plural, body)
                 return
+        old = shelf.parsed.get(name)
         shelf.parsed[name], shelf.versions[name] = parsed, new
-        self._touch(plural, name, parsed)
+        self._touch(plural, name, parsed, old)
 
     def lose(self, plural: str, body: dict[str, Any]) -> None:
         """Take in that an object is gone, or, for a job, that it is live no more."""
@@ -148,10 +197,12 @@ class Mirror:
         shelf.versions.pop(name, None)
         if plural == JOBS:
             self.unreadable.pop(name, None)
+        if plural == OrchestratorQuota.plural:
+            self.unreadable_quotas.pop(name, None)
         if lost is not None:
-            self._touch(plural, name, lost)
             if plural == PODS:
                 self._forget_pod(lost.job, name)
+            self._touch(plural, name, lost, None)
 
     def replace(self, plural: str, bodies: Iterable[dict[str, Any]], list_version: str) -> None:
         """Take in a whole list: what it does not hold, and is not newer than it, is gone."""
@@ -163,8 +214,24 @@ class Mirror:
         limit = int(list_version or 0)
         for name in [n for n, v in shelf.versions.items() if n not in names and v <= limit]:
             self.lose(plural, {"metadata": {"name": name, "resourceVersion": list_version}})
-        self.dirty_jobs |= set(self.jobs)
+        # A job that waits has no next step of its own, unless it or its service changes.
+        self.dirty_jobs |= {name for name in self.jobs if name not in self.backlog}
         self.dirty_pods |= set(self.pods)
+
+    def _last_good(
+        self, plural: str, name: str, body: dict[str, Any], error: ValidationError
+    ) -> OrchestratorQuota | None:
+        """Return a quota that cannot be read as what is in force of it; None for another kind."""
+        if plural != OrchestratorQuota.plural:
+            return None
+        status = body.get("status")
+        known = status.get("inForce") if isinstance(status, dict) else None
+        try:
+            parsed = OrchestratorQuota.parse({**body, "spec": known or {}})
+        except ValidationError:
+            return None
+        self.unreadable_quotas[name] = _sentence(error)
+        return parsed
 
     def _forget_pod(self, job: str, pod: str) -> None:
         names = self._pods_of.get(job, set())
@@ -172,25 +239,48 @@ class Mirror:
         if not names:
             self._pods_of.pop(job, None)
 
-    @staticmethod
-    def _parse(plural: str, body: dict[str, Any]) -> Any:
+    def _parse(self, plural: str, body: dict[str, Any]) -> Any:
         if plural == PODS:
             return Pod.parse(body)
+        if plural == NODES:
+            return ClusterNode.parse(body)
         if plural == JOBS:
             return OrchestratorJob.parse(slim(body))
-        return ADMINISTERED[plural].parse(body)
+        parsed = ADMINISTERED[plural].parse(body)
+        if plural == OrchestratorQuota.plural:
+            self.unreadable_quotas.pop(parsed.metadata.name, None)
+        return parsed
 
-    def _touch(self, plural: str, name: str, item: Any) -> None:
+    def _touch(self, plural: str, name: str, item: Any, old: Any) -> None:
         if plural == JOBS:
             self.dirty_jobs.add(name)
             self.dirty_pods |= self._pods_of.get(name, set())
+            self._line_up(name)
         elif plural == PODS:
-            self._pods_of.setdefault(item.job, set()).add(name)
+            if name in self.pods:
+                self._pods_of.setdefault(item.job, set()).add(name)
             self.dirty_jobs.add(item.job)
             self.dirty_pods.add(name)
+            self._line_up(item.job)
+        elif plural == NODES:
+            self.nodes_changed = self.nodes_changed or item != old
         else:
+            self._touch_administered(name, item, old)
+
+    def _touch_administered(self, name: str, item: Any, old: Any) -> None:
+        known = getattr(self._shelves[item.plural].parsed.get(name), "spec", None)
+        if known is None or old is None or known != old.spec:
             self.administered_changed = True
-            self.dirty_jobs |= set(self.jobs)
+            if isinstance(item, OrchestratorService):
+                self._service_changed(name)
+        elif item.status != old.status:
+            self.administered_changed = True
+
+    def _service_changed(self, service: str) -> None:
+        for job in self.jobs.values():
+            if job.spec.service == service:
+                self.dirty_jobs.add(job.metadata.name)
+                self._line_up(job.metadata.name)
 
     @staticmethod
     def _bury(shelf: Shelf, name: str, at: int) -> None:

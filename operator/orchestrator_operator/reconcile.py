@@ -12,17 +12,25 @@ from collections.abc import Coroutine
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob, Phase, Resource
+from orchestrator_crds.lifecycle import Reason
+from orchestrator_crds.outcome import Outcome
+from orchestrator_crds.resources import ComputeResources, demand
 from orchestrator_operator.act import Actor
-from orchestrator_operator.admit import admission_pass
+from orchestrator_operator.admit import Admission
 from orchestrator_operator.cluster.lease import Deposed, Lease
-from orchestrator_operator.core import judgement, steps
+from orchestrator_operator.core import steps
+from orchestrator_operator.core.admission import Admitted, Plan, Refused
+from orchestrator_operator.core.blockers import too_large
 from orchestrator_operator.core.snapshot import Held
-from orchestrator_operator.explain import Pacing
+from orchestrator_operator.explain import Telling
+from orchestrator_operator.judge import Judge
 from orchestrator_wire import errors
 
 log = logging.getLogger(__name__)
 
 WRITES_AT_ONCE = 32
+# Claims that are decided and not yet written: few, since a lowered quota waits for them.
+CLAIMS_AT_ONCE = 64
 # A pass over a long queue takes its time, and every new job asks for one: so many times as long as
 # it took, others get the processor. A short queue's pass takes well under a millisecond.
 REST_PER_PASS = 5.0
@@ -42,7 +50,8 @@ class Decider:
         self._failures: dict[str, int] = {}
         self._claimed: dict[str, Held] = {}
         self._adopting = True
-        self._pacing = Pacing()
+        self.admission = Admission(self.mirror)
+        self._telling, self._judge = Telling(), Judge(self.mirror)
         self._rested_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.synced = False
@@ -74,8 +83,7 @@ class Decider:
             await asyncio.wait(under_way)
 
     def _pass(self) -> None:
-        if self.mirror.administered_changed:
-            self.mirror.administered_changed = False
+        if self.mirror.administered_changed or self.mirror.nodes_changed or self._judge.waiting:
             self._judge_all()
         jobs, self.mirror.dirty_jobs = self.mirror.dirty_jobs, set()
         pods, self.mirror.dirty_pods = self.mirror.dirty_pods, set()
@@ -145,26 +153,53 @@ class Decider:
 
     def _admit(self) -> None:
         moment = time.time()
-        plan, pause_ends = admission_pass(self.mirror, self._claimed, self._writing, moment)
+        resumes_at = self.mirror.resume(moment)
+        places = CLAIMS_AT_ONCE - len(self._claimed)
+        if places <= 0:
+            return  # a claim that is written makes place, and wakes us
+        snapshot = self.admission.snapshot(self._claimed, self._writing, moment)
+        plan = self.admission.decide(snapshot, places)
         for admitted in plan.admitted:
-            job = self.mirror.jobs[admitted.job.name]
-            self._claimed[job.metadata.uid] = Held(job.spec.service, job.spec.user_id)
-            self._write(job.metadata.name, self._claim(job, admitted.pool))
-        told, soonest = self._pacing.due(plan.blocked, self.mirror.jobs)
+            self._claim(admitted)
+        for refused in plan.refused[:CLAIMS_AT_ONCE]:
+            self._refuse(plan, refused)
+        told, soonest = self._telling.due(plan, self.mirror.jobs, self._writing)
         for item in told:
-            job = self.mirror.jobs[item.job.name]
-            self._write(item.job.name, self._actor.explain(job, item.reason, item.message))
-        waits = [soonest] if soonest is not None else []
-        if pause_ends is not None:
-            waits.append(pause_ends - moment)
+            job, blocker = self.mirror.jobs[item.name], item.blocker
+            self._write(item.name, self._actor.explain(job, blocker.code, blocker.message))
+        busy, later = self._judge.busy(snapshot)
+        for resource, status in busy:
+            self._write_once(resource, self._actor.tell(resource, status))
+        ends = (resumes_at, self.admission.changes_at)
+        waits = [end - moment for end in ends if end is not None]
+        waits += [wait for wait in (soonest, later) if wait is not None]
         if waits:
-            self._wake_in(min(waits))
+            self._wake_in(max(min(waits), 0.0))
 
-    async def _claim(self, job: OrchestratorJob, pool: str) -> None:
+    def _claim(self, admitted: Admitted) -> None:
+        job = self.mirror.jobs[admitted.name]
+        service = self.mirror.services[job.spec.service].spec
+        group, uid = admitted.group, job.metadata.uid
+        self._claimed[uid] = Held(
+            group.service, group.user, group.demand, admitted.pool, since=time.time()
+        )
+        size = demand(service.resources, job.spec.resources)
+        self._write(admitted.name, self._claiming(uid, job, admitted.pool, size))
+
+    async def _claiming(
+        self, uid: str, job: OrchestratorJob, pool: str, size: ComputeResources
+    ) -> None:
         try:
-            await self._actor.claim(job, pool)
+            await self._actor.claim(job, pool, size)
         finally:
-            self._claimed.pop(job.metadata.uid, None)
+            self._claimed.pop(uid, None)
+
+    def _refuse(self, plan: Plan, refused: Refused) -> None:
+        job = self.mirror.jobs[refused.name]
+        if refused.name not in self._writing:
+            sentence = too_large(plan, refused.group, refused.resource)
+            outcome = Outcome(Phase.INVALID, Reason.NEVER_FITS, sentence)
+            self._write(refused.name, self._actor.do(job, steps.Finish(outcome)))
 
     def _wake_in(self, seconds: float) -> None:
         if self._timer is not None:
@@ -173,26 +208,19 @@ class Decider:
 
     def _judge_all(self) -> None:
         mirror = self.mirror
-        for service in mirror.services.values():
-            self._judge(service, judgement.of_service(service, mirror.pools))
-        for quota in mirror.quotas.values():
-            self._judge(quota, judgement.of_quota(quota, mirror.services))
-        for pool in mirror.pools.values():
-            self._judge(pool, judgement.of_pool(pool))
+        mirror.administered_changed = mirror.nodes_changed = False
+        self.admission.right = self._judge.right()
+        self.admission.refresh()
+        for resource, verdict, more in self._judge.due(self._claimed):
+            self._write_once(resource, self._actor.judge(resource, verdict, more))
 
-    def _judge(self, item: Resource, verdict: judgement.Verdict) -> None:
-        status: Any = getattr(item, "status", None)
-        old = next((c for c in status.conditions if c.type == "Ready"), None)
-        known = old and (old.status == "True", old.reason, old.message)
-        if status.observed_generation == item.metadata.generation and known == (
-            verdict.ready,
-            verdict.reason,
-            verdict.message,
-        ):
-            return
-        key = f"{item.plural}/{item.metadata.name}"
-        if key not in self._writing:
-            self._write(key, self._actor.judge(item, verdict))
+    def _write_once(self, resource: Resource, work: Coroutine[Any, Any, None]) -> None:
+        """Write a status, unless one is being written: then what changed is looked at after it."""
+        key = f"{resource.plural}/{resource.metadata.name}"
+        if key in self._writing:
+            work.close()
+        else:
+            self._write(key, work)
 
     def _write(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         """Run *work* in the pool as the only write for *key*, and look at *key* again after it."""
@@ -230,6 +258,8 @@ class Decider:
         kind, _, name = key.rpartition("/")
         if kind == "pod":
             self.mirror.dirty_pods.add(name)
-        elif not kind:
+        elif kind:
+            self.mirror.administered_changed = True
+        else:
             self.mirror.dirty_jobs.add(name)
         self._wake.set()

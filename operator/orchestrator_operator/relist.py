@@ -6,12 +6,13 @@ list sees again and again and the watch never delivers means a dead watch: the p
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator_crds import labels
 from orchestrator_crds.lifecycle import LIVE_SELECTOR
-from orchestrator_operator.mirror import ADMINISTERED, JOBS, PODS, Mirror, version
+from orchestrator_operator.mirror import ADMINISTERED, JOBS, NODES, PODS, Mirror, version
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, pods_path, resources_path
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # A watch that begins with a long backlog takes its time; a dead one is noticed in two minutes.
 LISTS_UNTIL_BLIND = 4
+REST_PER_LIST = 10.0
 
 
 class Blind(Exception):  # noqa: N818
@@ -35,6 +37,7 @@ class Relist:
         self._paths: dict[str, tuple[str, dict[str, str]]] = {
             plural: (resources_path(namespace, plural), {}) for plural in ADMINISTERED
         }
+        self._paths[NODES] = ("/api/v1/nodes", {})
         self._paths[JOBS] = (resources_path(namespace, JOBS), {"fieldSelector": LIVE_SELECTOR})
         self._paths[PODS] = (pods_path(namespace), {"labelSelector": labels.JOB})
         # Versions that watches delivered; and versions that lists had but no watch delivered, with
@@ -66,11 +69,15 @@ class Relist:
 
     async def forever(self, seconds: float, then: Callable[[], None]) -> None:
         """List again and again; raises when listing is no use any more."""
+        pause = seconds
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(pause)
+            begun = time.monotonic()
             try:
                 await self.once()
             except errors.Temporary as error:
                 log.warning("Could not list; trying again: %s", error)
                 continue
+            # A long list is no reason to do nothing but list.
+            pause = max(seconds, REST_PER_LIST * (time.monotonic() - begun))
             then()

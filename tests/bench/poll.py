@@ -38,7 +38,7 @@ async def rate(path: str) -> float:
 def main() -> None:
     """Measure, and print as JSON."""
     place = Place()
-    place.apply("OrchestratorQuota", "bench", {"users": [str(USER)], "maxRunning": 0})
+    place.apply("OrchestratorQuota", "bench", {"onlyUsers": [str(USER)], "maxRunning": 0})
     try:
         number = place.upload("true", user=USER)
         place.status(number)

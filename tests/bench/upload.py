@@ -136,7 +136,7 @@ def main() -> None:
     """Measure, and print figures and their ratio as JSON."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     place = Place()
-    place.apply("OrchestratorQuota", "bench", {"users": [USER], "maxRunning": 0})
+    place.apply("OrchestratorQuota", "bench", {"onlyUsers": [USER], "maxRunning": 0})
     try:
         found = asyncio.run(small(rounds)) | asyncio.run(large(place))
     finally:

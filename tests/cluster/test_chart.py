@@ -92,8 +92,12 @@ def test_every_container_keeps_to_pod_security_restricted() -> None:
 
 
 def test_rights_are_bound_to_two_namespaces_and_name_no_wildcard() -> None:
-    assert not of_kind("ClusterRole")
-    assert not of_kind("ClusterRoleBinding")
+    # But for nodes, which belong to no namespace, and are only read.
+    (role,) = of_kind("ClusterRole")
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+    ]
+    assert len(of_kind("ClusterRoleBinding")) == 1
     for role in of_kind("Role"):
         for rule in role["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]

@@ -113,7 +113,7 @@ def test_a_running_job_that_is_terminated_is_killed_and_keeps_its_results(place:
 
 
 def test_a_queued_job_that_is_terminated_never_starts(place: Place) -> None:
-    place.apply("OrchestratorQuota", "shut", {"users": ["77"], "maxRunning": 0})
+    place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["77"], "maxRunning": 0})
     number = place.upload("echo ran", user=77)
     assert place.status(number) == "Queued"
     httpx2.post(f"{place.front}/terminate/{number}")

@@ -4,7 +4,7 @@ from tests.cluster.place import Place, until
 
 
 def test_a_quota_of_one_holds_a_second_job_back_and_says_so(place: Place) -> None:
-    place.apply("OrchestratorQuota", "one", {"users": ["11", "12"], "maxRunning": 1})
+    place.apply("OrchestratorQuota", "one", {"onlyUsers": ["11", "12"], "maxRunning": 1})
     first = place.upload("until [ -e /tmp/never ]; do sleep 0.1; done", user=11)
     place.wait(first, "Running")
     second = place.upload("echo hi", user=12)
@@ -16,7 +16,7 @@ def test_a_quota_of_one_holds_a_second_job_back_and_says_so(place: Place) -> Non
     until(told, "the waiting job says why")
     message = place.poll(second).json()["message"]
     assert message.startswith("Quota one lets 1 job run at once; 1 are running.")
-    place.apply("OrchestratorQuota", "one", {"users": ["11", "12"], "maxRunning": 2})
+    place.apply("OrchestratorQuota", "one", {"onlyUsers": ["11", "12"], "maxRunning": 2})
     assert place.wait(second) == "Completed"
     assert place.status(first) == "Running"
     place.kubectl("patch", "oj", f"job-{first}", "--type=merge", '-p={"spec":{"terminate":true}}')

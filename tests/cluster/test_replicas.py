@@ -50,7 +50,7 @@ def upload(place: Place, url: str) -> int:
 
 @pytest.fixture
 def shut(place: Place) -> None:
-    place.apply("OrchestratorQuota", "shut", {"users": ["950"], "maxRunning": 0})
+    place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["950"], "maxRunning": 0})
 
 
 @pytest.mark.timeout(300)

@@ -61,7 +61,7 @@ def test_only_the_api_may_name_a_bundle(place: Place, more: dict[str, Any]) -> N
 
 
 def test_a_job_cannot_be_changed_but_for_its_end(place: Place) -> None:
-    place.apply("OrchestratorQuota", "shut", {"users": ["31"], "maxRunning": 0})
+    place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["31"], "maxRunning": 0})
     place.apply("OrchestratorJob", "fixed", {**JOB, "userID": "31"})
     for patch in (
         '{"service": "docking"}',

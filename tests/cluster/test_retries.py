@@ -117,10 +117,10 @@ def test_the_users_own_failure_is_run_again_only_where_that_is_asked_for(place: 
 
 
 def test_a_store_that_is_away_at_stage_in_is_waited_for(place: Place) -> None:
-    place.apply("OrchestratorQuota", "shut", {"users": ["801"], "maxRunning": 0})
+    place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["801"], "maxRunning": 0})
     number = place.upload("echo x > out", user=801)
     with place.stopped("minio"):
-        place.apply("OrchestratorQuota", "shut", {"users": ["801"], "maxRunning": 1})
+        place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["801"], "maxRunning": 1})
         place.wait(number, "Running")
         time.sleep(3)
     assert place.wait(number) == "Completed"

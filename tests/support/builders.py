@@ -116,8 +116,8 @@ def a_service(name: str = "example", **spec: Any) -> OrchestratorService:
     return OrchestratorService.parse(service_body(name, **spec))
 
 
-def quota_body(name: str = "default", **spec: Any) -> dict[str, Any]:
-    return {"metadata": meta(name), "spec": spec}
+def quota_body(name: str = "default", *, status: Any = None, **spec: Any) -> dict[str, Any]:
+    return {"metadata": meta(name), "spec": spec, "status": status or {}}
 
 
 def a_quota(name: str = "default", **spec: Any) -> OrchestratorQuota:
@@ -130,6 +130,27 @@ def pool_body(name: str = "cpu", **spec: Any) -> dict[str, Any]:
 
 def a_pool(name: str = "cpu", **spec: Any) -> OrchestratorNodePool:
     return OrchestratorNodePool.parse(pool_body(name, **spec))
+
+
+def node_body(
+    name: str = "node-1",
+    *,
+    labels: Any = None,
+    cordoned: bool = False,
+    ready: bool = True,
+    taints: Any = (),
+    **allocatable: str,
+) -> dict[str, Any]:
+    room = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "110"}
+    return {
+        "kind": "Node",
+        "metadata": meta(name, labels=labels or {"pool": "cpu"}),
+        "spec": {"unschedulable": cordoned, "taints": list(taints)},
+        "status": {
+            "allocatable": {**room, **allocatable},
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
 
 
 def ended(container: str, **state: Any) -> dict[str, Any]:

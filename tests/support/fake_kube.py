@@ -20,7 +20,7 @@ from kubernetes.aio import client
 from orchestrator_wire.kube import Kube, now
 
 _PATH = re.compile(
-    r"/(?:api/v1|apis/[^/]+/[^/]+)/namespaces/(?P<ns>[^/]+)/(?P<plural>[^/]+)"
+    r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<ns>[^/]+))?/(?P<plural>[a-z]+)"
     r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>status))?"
 )
 Failure = Callable[[str, str], web.Response | None]

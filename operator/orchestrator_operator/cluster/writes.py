@@ -49,8 +49,8 @@ class Writer:
         except errors.NotFound:
             return
 
-    async def judge(self, item: Resource, verdict: Verdict) -> dict[str, Any]:
-        """Write the Ready condition of a service, quota or pool."""
+    async def judge(self, item: Resource, verdict: Verdict, more: dict[str, Any]) -> dict[str, Any]:
+        """Write the Ready condition of a service, quota or pool, and *more* of its status."""
         condition = Condition(
             type="Ready",
             status="True" if verdict.ready else "False",
@@ -63,9 +63,16 @@ class Writer:
         status = {
             "observedGeneration": item.metadata.generation,
             "conditions": [c.to_dict() for c in conditions],
+            **more,
         }
+        return await self.tell(item, status)
+
+    async def tell(self, item: Resource, status: dict[str, Any]) -> dict[str, Any]:
+        """Write a part of the status of a service, quota or pool."""
         path = resources_path(self._namespace, item.plural, item.metadata.name)
-        return await self._patch_status(path, item, status)
+        old = item.status.to_dict()  # type: ignore[attr-defined]
+        patch = {key: replaced(old.get(key), value) for key, value in status.items()}
+        return await self._patch_status(path, item, patch)
 
     async def _patch_status(
         self, path: str, item: Resource, status: dict[str, Any]
@@ -111,3 +118,11 @@ class Writer:
 
     def _job(self, name: str) -> str:
         return resources_path(self._namespace, OrchestratorJob.plural, name)
+
+
+def replaced(old: Any, new: Any) -> Any:
+    """Return the merge patch (RFC 7396) that makes *new* of *old*: what is gone becomes null."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    gone = {key: None for key in old if key not in new}
+    return {**gone, **{key: replaced(old.get(key), value) for key, value in new.items()}}

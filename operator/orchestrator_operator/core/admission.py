@@ -1,143 +1,225 @@
-"""Who runs next, where, and why not yet.
+"""Who runs next, and where.
 
-Users are served in turn: the next job is the oldest one of the user with the fewest running jobs
-of that service, which is max-min fairness for jobs of equal size (Bertsekas and Gallager, "Data
-Networks", 6.5.2). Every quota that matches a job applies to it; what a pass admits is charged
-within the pass, so a later candidate sees it.
+Users take turns: the next job is that of the highest priority, and among those that of the user
+with the smallest share (`fairshare`), oldest first. Two rules keep anything from waiting for ever.
+A user who got no turn for the aging time comes before all others, and a job's priority grows by
+one step, up to the service's maximum, each time it has waited that long. And a job that waited as
+long but is too large for what is free has room kept for it: on one node of a pool, and on the
+resource limits of its quotas, as in conservative backfilling with a single reservation (Mu'alem
+and Feitelson, IEEE TPDS 12(6), 2001). Younger jobs use what it leaves.
+
+What a pass admits is charged within the pass, so a later candidate sees it.
 """
 
 import heapq
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from orchestrator_crds import QuotaSpec, Reason
-from orchestrator_operator.core.snapshot import Held, Snapshot, Waiting
+from orchestrator_operator.core.fairshare import Shares, Standing
+from orchestrator_operator.core.meters import Charges, Meters, charge, full
+from orchestrator_operator.core.rooms import Rooms
+from orchestrator_operator.core.snapshot import Group, Service, Snapshot
+
+# In the order of turns, compared in this order: whether the user had a turn lately, or since when
+# not; priority, upside down; share; age; name; number of the group; the user's turn then.
+Place = tuple[int, float, int, int, float, str, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """A job that runs now, and the pool it runs on."""
 
-    job: Waiting
+    name: str
+    group: Group
     pool: str
 
 
-@dataclass(frozen=True)
-class Blocked:
-    """A job that waits, and why: a word for programs and a sentence for people."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A job that asks for more of *resource* than any node of its service's pools will have."""
 
-    job: Waiting
-    reason: Reason
-    message: str
+    name: str
+    group: Group
+    resource: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one pass decided: the admitted in the order of their turns, and everyone else."""
+    """What one pass decided, and how full everything is after it."""
 
-    admitted: tuple[Admitted, ...]
-    blocked: tuple[Blocked, ...]
+    snapshot: Snapshot
+    admitted: Sequence[Admitted]
+    refused: Sequence[Refused]
+    meters: Meters
+    rooms: Rooms
+    shares: Shares
+    # Whether the pass ended because it had admitted as many as it was to.
+    cut: bool = False
 
 
-@dataclass
-class _Use:
-    """Use of every quota, in all and per user; grows while a pass admits."""
+class _Queue:
+    """The waiting jobs of one group, in a pass."""
 
-    quotas: dict[str, QuotaSpec]
-    total: Counter[str] = field(default_factory=Counter)
-    per_user: Counter[tuple[str, str]] = field(default_factory=Counter)
+    __slots__ = ("charges", "facts", "group", "jobs", "next", "parts", "standing")
 
-    def matching(self, held: Held) -> Iterable[tuple[str, QuotaSpec]]:
-        for name, quota in self.quotas.items():
-            if quota.services and held.service not in quota.services:
+    def __init__(
+        self, group: Group, jobs: Sequence[tuple[float, str]], facts: Service, standing: Standing
+    ) -> None:
+        self.group, self.jobs, self.facts, self.standing = group, jobs, facts, standing
+        self.next = 0
+        self.charges: Charges = []
+        self.parts: list[tuple[int, int]] = []
+
+    def place(self, number: int, now: float) -> Place:
+        """Return the place of the head in the order of turns."""
+        since, name = self.jobs[self.next]
+        facts, standing = self.facts, self.standing
+        aging = facts.fair_share.aging_seconds
+        waited = now - since
+        priority = self.group.priority
+        if waited >= aging:
+            priority += int(waited // aging)
+            starved = max(since, standing.served)
+            late = now - starved >= aging
+        else:
+            starved, late = 0.0, False
+        if priority > facts.max_priority:
+            priority = facts.max_priority
+        if late:
+            return (0, starved, -priority, standing.share, since, name, number, standing.turn)
+        return (1, 0.0, -priority, standing.share, since, name, number, standing.turn)
+
+
+def plan(snapshot: Snapshot, most: int | None = None) -> Plan:
+    """Decide on the waiting jobs; admits at most *most*. Equal snapshots give equal plans."""
+    return _Pass(snapshot).run(most)
+
+
+class _Pass:
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.meters = Meters(snapshot.rules)
+        self.rooms = Rooms(snapshot.pools, snapshot.overhead)
+        self.shares = Shares(snapshot)
+        self.admitted: list[Admitted] = []
+        self.refused: list[Refused] = []
+        self._hold()
+
+    def _hold(self) -> None:
+        for held in self.snapshot.held:
+            charge(self.meters.of(held.service, held.user, held.demand) or [])
+            standing = self.shares.of(held.service, held.user)
+            standing.add(self.shares.parts(held.service, held.demand))
+            standing.served = max(standing.served, held.since)
+        self.rooms.hold(self.snapshot.held)
+
+    def run(self, most: int | None) -> Plan:
+        queues = self._queues()
+        now = self.snapshot.now
+        turns = [queue.place(number, now) for number, queue in enumerate(queues)]
+        heapq.heapify(turns)
+        cut = False
+        while turns:
+            if most is not None and len(self.admitted) >= most:
+                cut = True
+                break
+            place = turns[0]
+            queue = queues[place[6]]
+            if place[7] != queue.standing.turn:
+                # The user had a turn by another of its queues since.
+                heapq.heapreplace(turns, queue.place(place[6], now))
+            elif self._serve(queue) and self._skip_busy(queue):
+                heapq.heapreplace(turns, queue.place(place[6], now))
+            else:
+                heapq.heappop(turns)
+        return Plan(
+            self.snapshot, self.admitted, self.refused, self.meters, self.rooms, self.shares, cut
+        )
+
+    def _queues(self) -> list[_Queue]:
+        """Return the queues whose heads could be admitted, if there were room for them."""
+        services, shares, meters = self.snapshot.services, self.shares, self.meters
+        shut = {name for name in services if meters.shut(name)}
+        asked: dict[Group, str | None] = {}
+        queues = []
+        for group, jobs in self.snapshot.waiting.groups.items():
+            service = group.service
+            facts = services.get(service)
+            if facts is None:
                 continue
-            if quota.users and held.user not in quota.users:
+            shape = Group(service, "", 0, group.demand)
+            if shape not in asked:
+                asked[shape] = self._never_fits(facts, group)
+            if (resource := asked[shape]) is not None:
+                self.refused += [Refused(name, group, resource) for _, name in jobs]
                 continue
-            yield name, quota
+            if service in shut:
+                continue
+            charges = meters.of(service, group.user, group.demand)
+            if charges is None:
+                continue
+            queue = _Queue(group, jobs, facts, shares.of(service, group.user))
+            queue.charges = charges
+            queue.parts = shares.parts(service, group.demand)
+            if self._skip_busy(queue):
+                queues.append(queue)
+        return queues
 
-    def charge(self, held: Held) -> None:
-        for name, _ in self.matching(held):
-            self.total[name] += 1
-            self.per_user[name, held.user] += 1
+    def _skip_busy(self, queue: _Queue) -> bool:
+        """Go on to the next job that can be admitted; returns whether there is one."""
+        jobs, busy = queue.jobs, self.snapshot.busy
+        while queue.next < len(jobs):
+            if not busy or jobs[queue.next][1] not in busy:
+                return True
+            queue.next += 1
+        return False
 
-    def blocker(self, held: Held) -> tuple[Reason, str] | None:
-        """Return the first limit that is in the way, or None. Quotas come in order of name."""
-        found = False
-        for name, quota in self.matching(held):
-            found = True
-            used, own = self.total[name], self.per_user[name, held.user]
-            if own >= quota.max_running_per_user:
-                return Reason.USER_LIMIT, (
-                    f"Quota {name} lets one user run {_jobs(quota.max_running_per_user)} at once; "
-                    f"{own} of this user's are running. This one starts when one of them ends."
-                )
-            if used >= quota.max_running:
-                return Reason.SERVICE_LIMIT, (
-                    f"Quota {name} lets {_jobs(quota.max_running)} run at once; "
-                    f"{used} are running. This one starts when its turn comes."
-                )
-        if not found:
-            return Reason.NO_QUOTA, (
-                f"No OrchestratorQuota matches service {held.service}; "
-                "an administrator must make one."
-            )
-        return None
+    def _never_fits(self, facts: Service, group: Group) -> str | None:
+        """Return of what no node of the pools will ever have enough; None when one may."""
+        pod, found = self.rooms.pod(group.demand), None
+        for name in facts.pools:
+            pool = self.rooms.pools.get(name)
+            resource = pool.too_small_for(pod) if pool else None
+            if resource is None:
+                return None
+            found = found or resource
+        return found
 
+    def _serve(self, queue: _Queue) -> bool:
+        """Admit the head of *queue*; returns whether that was possible."""
+        charges, group = queue.charges, queue.group
+        for meter, amount in charges:
+            if meter.used + meter.kept + amount > meter.limit:
+                self._keep(queue)
+                return False
+        found = self.rooms.find(queue.facts.pools, group.demand)
+        if found is None:
+            self._keep(queue)
+            return False
+        pool, node = found
+        self.rooms.take(pool, node, group.demand)
+        for meter, amount in charges:
+            meter.used += amount
+        standing = queue.standing
+        standing.add(queue.parts)
+        standing.served = self.snapshot.now
+        standing.turn += 1
+        self.admitted.append(Admitted(queue.jobs[queue.next][1], group, pool.name))
+        queue.next += 1
+        return True
 
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"
-
-
-def plan(snapshot: Snapshot) -> Plan:
-    """Decide on every waiting job. Deterministic: equal snapshots give equal plans."""
-    use = _Use(dict(sorted(snapshot.quotas.items())))
-    running: Counter[Held] = Counter()
-    for held in snapshot.held:
-        use.charge(held)
-        running[held] += 1
-    queues: defaultdict[Held, deque[Waiting]] = defaultdict(deque)
-    for job in sorted(snapshot.waiting, key=_age):
-        queues[Held(job.service, job.user)].append(job)
-    admitted: list[Admitted] = []
-    blocked: list[Blocked] = []
-    turns = [
-        (running[held], *_age(queue[0]), held.service, held.user) for held, queue in queues.items()
-    ]
-    heapq.heapify(turns)
-    while turns:
-        _, _, _, service, user = heapq.heappop(turns)
-        held = Held(service, user)
-        queue = queues[held]
-        pool, limit = _place(snapshot, service)
-        limit = limit or use.blocker(held)
-        if limit is not None:
-            # Whatever stops the first of a user's jobs on a service stops all of them.
-            blocked += [Blocked(job, *limit) for job in queue]
-            continue
-        admitted.append(Admitted(queue.popleft(), pool))
-        use.charge(held)
-        running[held] += 1
-        if queue:
-            heapq.heappush(turns, (running[held], *_age(queue[0]), service, user))
-    return Plan(tuple(admitted), tuple(blocked))
-
-
-def _age(job: Waiting) -> tuple[str, str]:
-    return job.since, job.name
-
-
-def _place(snapshot: Snapshot, service: str) -> tuple[str, tuple[Reason, str] | None]:
-    """Return the pool that jobs of *service* go to, and what is in the way when there is none."""
-    found = snapshot.services.get(service)
-    if found is None:
-        sentence = f"There is no OrchestratorService {service} now."
-        return "", (Reason.SERVICE_NOT_READY, sentence)
-    for pool in found.spec.node_pools:
-        if pool in snapshot.pools:
-            return pool, None
-    sentence = (
-        f"None of the node pools of service {service} exists: "
-        f"{', '.join(found.spec.node_pools)}. An administrator must make one."
-    )
-    return "", (Reason.SERVICE_NOT_READY, sentence)
+    def _keep(self, queue: _Queue) -> None:
+        """Keep room for a job that has waited long enough, if room is all that it lacks."""
+        since, _ = queue.jobs[queue.next]
+        if self.snapshot.now - since < queue.facts.fair_share.aging_seconds:
+            return
+        lacking = full(queue.charges)
+        if any(not meter.resource or meter.kept for meter in lacking):
+            return
+        amounts = {id(meter): amount for meter, amount in queue.charges}
+        if any(amounts[id(meter)] > meter.limit for meter in lacking):
+            return
+        for meter in lacking:
+            meter.kept = amounts[id(meter)]
+        if not lacking:
+            self.rooms.keep(queue.facts.pools, queue.group.demand)

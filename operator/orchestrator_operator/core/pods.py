@@ -45,6 +45,28 @@ class Pod:
         return self.metadata.annotations.get(labels.USER, "")
 
     @property
+    def pool(self) -> str:
+        """Return the node pool that it counts against."""
+        return self.metadata.labels.get(labels.POOL, "")
+
+    @property
+    def node(self) -> str:
+        """Return its node, or an empty text while it has none."""
+        spec = self.body.get("spec")
+        return str(spec.get("nodeName") or "") if isinstance(spec, dict) else ""
+
+    @property
+    def requests(self) -> dict[str, str]:
+        """Return what its job takes up, by resource: what quotas count."""
+        spec = self.body.get("spec")
+        containers = spec.get("containers") if isinstance(spec, dict) else None
+        for container in containers or ():
+            if container.get("name") == "main":
+                found: dict[str, str] = (container.get("resources") or {}).get("requests") or {}
+                return found
+        return {}
+
+    @property
     def job_uid(self) -> str:
         """Return the uid of the job that owns it, or an empty text when none does."""
         owners = self.metadata.owner_references

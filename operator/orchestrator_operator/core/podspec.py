@@ -10,9 +10,10 @@ from orchestrator_crds import (
     ServiceSpec,
     labels,
 )
+from orchestrator_crds.amounts import amount, vector
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_crds.names import AUDIENCE, SERVICE_ACCOUNT, pod_name
-from orchestrator_operator.core.amounts import amount
+from orchestrator_operator.core.facts import resources_of
 
 # One uid for agent and main, or a result file of mode 0600 could not be collected.
 UID = 65532
@@ -21,6 +22,10 @@ START_SLACK_SECONDS = 900
 TOKEN_SECONDS = 3600
 # How many bytes of results may become one byte of results.zip.
 UNPACKED_RATIO = 8
+# What the agent takes up on a node.
+AGENT = {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"}
+# What a pod takes up beside its job, in thousandths.
+OVERHEAD = {**vector(AGENT), "pods": 1000}
 # Where a service's reference data is.
 DATA = "/data"
 
@@ -42,7 +47,7 @@ def build(
     surroundings: Surroundings,
 ) -> dict[str, Any]:
     """Return the manifest of the pod for *job*'s current attempt."""
-    spec = service.spec
+    spec = _for_this_job(service.spec, job)
     grace = spec.grace_seconds + spec.upload_seconds
     return {
         "apiVersion": "v1",
@@ -72,6 +77,13 @@ def build(
             **({"runtimeClassName": spec.runtime_class_name} if spec.runtime_class_name else {}),
         },
     }
+
+
+def _for_this_job(spec: ServiceSpec, job: OrchestratorJob) -> ServiceSpec:
+    """Return what the service does with this job: its own size and deadline, where it has any."""
+    deadline = min(spec.deadline_seconds, job.spec.active_deadline_seconds or spec.deadline_seconds)
+    resources = resources_of(job, spec)
+    return spec.model_copy(update={"resources": resources, "deadline_seconds": deadline})
 
 
 def _metadata(job: OrchestratorJob, pool: OrchestratorNodePool) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
             {"name": "SNAPSHOT_BYTES", "value": str(spec.results.max_paced_snapshot_bytes)},
         ],
         "resources": {
-            "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
+            "requests": dict(AGENT),
             # Room for the inputs' zip, which is unpacked and removed before run.sh starts.
             "limits": {
                 "cpu": "1",
@@ -143,11 +155,7 @@ def _agent(spec: ServiceSpec, surroundings: Surroundings) -> dict[str, Any]:
 
 
 def _main(spec: ServiceSpec, wrapper: str) -> dict[str, Any]:
-    amounts = {
-        "cpu": spec.resources.cpu,
-        "memory": spec.resources.memory,
-        "ephemeral-storage": spec.resources.ephemeral_storage,
-    }
+    amounts = spec.resources.amounts()
     deadline, grace = str(spec.deadline_seconds), str(spec.grace_seconds)
     return {
         "name": "main",

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator_crds import OrchestratorJob, Phase, ServiceSpec, script
+from orchestrator_crds.amounts import readable, vector
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.outcome import Outcome, from_pod, killed, never_started, pod_gone
+from orchestrator_crds.resources import beyond, demand
 from orchestrator_operator.core.pods import Pod
 
 # How long an image that cannot be pulled, and the like, may take to come right.
@@ -104,7 +106,30 @@ def _queued(view: View) -> Step | None:
     if enforced and (findings := _findings(view.job)):
         sentence = f"run.sh holds what its service does not allow: {'; '.join(findings)}."
         return Finish(Outcome(Phase.INVALID, Reason.SCRIPT_REFUSED, sentence))
+    if view.service is not None and (sentence := _beyond(view.job, view.service)):
+        return Finish(Outcome(Phase.INVALID, Reason.BEYOND_SERVICE, sentence))
     return _leftover(view, keep=None)
+
+
+def _beyond(job: OrchestratorJob, service: ServiceSpec) -> str:
+    """Return what a job asks for that its service does not give, or an empty text."""
+    deadline = job.spec.active_deadline_seconds
+    if deadline is not None and deadline > service.deadline_seconds:
+        return (
+            f"It asks to run for up to {deadline} s, and service {job.spec.service} lets a job run "
+            f"for {service.deadline_seconds} s."
+        )
+    if job.spec.resources is None:
+        return ""
+    wanted = vector(demand(service.resources, job.spec.resources).amounts())
+    allowed = vector(demand(service.resources, service.max_resources).amounts())
+    if (name := beyond(wanted, allowed)) is None:
+        return ""
+    most = readable(name, allowed.get(name, 0))
+    return (
+        f"It asks for {readable(name, wanted[name])} of {name}, and service {job.spec.service} "
+        f"gives a job {most} at most."
+    )
 
 
 def _findings(job: OrchestratorJob) -> tuple[str, ...]:

@@ -314,6 +314,7 @@ def test_main_may_hear_of_the_end_of_its_pod_before_the_agent_does(
     wait_until((pod.work / "up").exists, "run.sh runs")
     pod.signal_main(signal.SIGTERM)
     wait_until(lambda: "/results" in gateway.calls, "the results are saved")
+    assert pod.agent is not None
     pod.agent.send_signal(signal.SIGTERM)
     assert pod.finish()[0] == 0
     assert gateway.end["why"] == "terminated"

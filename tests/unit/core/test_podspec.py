@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_operator.core.amounts import amount
+from orchestrator_crds.amounts import amount
 from orchestrator_operator.core.podspec import Surroundings, build
 from orchestrator_operator.settings import wrapper_text
 from tests.support.builders import a_pool, a_service, submitted

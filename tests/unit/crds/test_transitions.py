@@ -7,6 +7,7 @@ from orchestrator_crds.job import StoredObject
 from orchestrator_crds.lifecycle import HOPELESS, INFRASTRUCTURE, Phase, Reason
 from orchestrator_crds.meta import Condition, seconds_of, set_condition
 from orchestrator_crds.outcome import Outcome, killed
+from orchestrator_crds.resources import ComputeResources
 from tests.support.builders import a_job, a_service, running, submitted
 
 NOW = "2026-01-01T00:01:00Z"
@@ -20,9 +21,10 @@ def statuses(patch: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_claim_counts_the_attempt_and_names_the_epoch() -> None:
-    patch = transitions.claim(a_job(attempt=1), epoch=7, pool="cpu", now=NOW)
+    size = ComputeResources(cpu="2")
+    patch = transitions.claim(a_job(attempt=1), epoch=7, pool="cpu", resources=size, now=NOW)
     assert (patch["phase"], patch["attempt"]) == ("Submitted", 2)
-    assert patch["claim"] == {"epoch": 7, "pool": "cpu"}
+    assert patch["claim"] == {"epoch": 7, "pool": "cpu", "resources": size.to_dict()}
     # A pod of the attempt before must not look like this one's.
     assert patch["pod"] is None
     assert statuses(patch) == {"Admitted": "True"}

@@ -12,12 +12,12 @@ from orchestrator_operator.act import Actor
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core.podspec import Surroundings
-from orchestrator_operator.mirror import JOBS, PODS, Mirror
+from orchestrator_operator.mirror import JOBS, NODES, PODS, Mirror
 from orchestrator_operator.reconcile import Decider
 from orchestrator_operator.relist import Relist
 from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube, pods_path, resources_path
-from tests.support.builders import job_body, pool_body, quota_body, service_body
+from tests.support.builders import job_body, node_body, pool_body, quota_body, service_body
 from tests.support.fake_kube import FakeKube
 
 AROUND = Surroundings("agent:1", "Never", "http://10.0.0.1:8081", "wrapper")
@@ -98,11 +98,13 @@ async def start(state: FakeKube, kube: Kube, identity: str = "me") -> Operator:
     paths = {
         p: resources_path("jobs", p) for p in (JOBS, "orchestratorquotas", "orchestratorservices")
     }
-    paths[PODS] = pods_path("jobs")
+    paths[PODS], paths[NODES] = pods_path("jobs"), "/api/v1/nodes"
     before = len(state.watchers)
     tasks = [asyncio.create_task(follow(plural, path)) for plural, path in paths.items()]
     while len(state.watchers) < before + len(paths):
         await asyncio.sleep(0.005)
+    for (plural, _), body in state.objects.items():
+        relist.delivered(plural, body)  # kopf lists before it watches
     await relist.once()
     decider.synced = True
     tasks.append(asyncio.create_task(decider.run()))
@@ -113,6 +115,7 @@ async def start(state: FakeKube, kube: Kube, identity: str = "me") -> Operator:
 @pytest.fixture
 async def operator(cluster: tuple[FakeKube, Kube]) -> AsyncIterator[Operator]:
     state, kube = cluster
+    state.put("nodes", node_body())
     state.put("orchestratornodepools", pool_body())
     state.put("orchestratorservices", service_body())
     state.put("orchestratorquotas", quota_body(maxRunning=2, maxRunningPerUser=2))

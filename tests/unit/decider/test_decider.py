@@ -30,7 +30,8 @@ async def test_a_job_is_claimed_and_gets_its_pod(operator: Operator) -> None:
     await operator.until(lambda: operator.pods() == ["job-1-1"])
     status = operator.job()
     assert (status["phase"], status["attempt"]) == ("Submitted", 1)
-    assert status["claim"] == {"epoch": 1, "pool": "cpu"}
+    claim = status["claim"]
+    assert (claim["epoch"], claim["pool"], claim["resources"]["cpu"]) == (1, "cpu", "1")
 
 
 async def test_a_happy_job_costs_the_operator_three_writes(operator: Operator) -> None:
@@ -233,7 +234,9 @@ async def test_the_agents_report_wins_over_the_kubelets(operator: Operator) -> N
     begun(operator)
     await operator.settle()
     # The watch of pods is ahead of the watch of jobs.
-    operator.state.get(JOBS, "job-1")["status"]["phase"] = "Completed"
+    job = operator.state.get(JOBS, "job-1")
+    job["status"]["phase"] = "Completed"
+    job["metadata"]["resourceVersion"] = str(next(operator.state.versions))
     operator.set("pods", "job-1-1", phase="Succeeded")
     await operator.until(lambda: operator.writes("DELETE"))
     assert operator.job()["phase"] == "Completed"

@@ -1,0 +1,191 @@
+"""Room on node pools: which pool has a node for a job now.
+
+Where a pod goes is the scheduler's to decide. What is decided here is only whether it will find a
+place, so that no claim holds quota while its pod waits for a node.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from orchestrator_crds.resources import beyond
+from orchestrator_operator.core.meters import Charges, Meter, caps, charge, full
+from orchestrator_operator.core.snapshot import Demand, Held, Pool
+
+
+class NodeRoom:
+    """What is free on a node."""
+
+    __slots__ = ("allocatable", "free", "kept", "name", "usable")
+
+    def __init__(self, name: str, allocatable: Mapping[str, int], *, usable: bool) -> None:
+        self.name, self.allocatable, self.usable = name, allocatable, usable
+        self.free = dict(allocatable)
+        # Set when the node is drained for a large job: nobody else gets a place on it.
+        self.kept = False
+
+    def take(self, pod: Demand) -> None:
+        """Count a pod."""
+        for resource, amount in pod.amounts:
+            self.free[resource] = self.free.get(resource, 0) - amount
+
+    def fits(self, pod: Demand) -> bool:
+        """Return whether there is room for a pod."""
+        free = self.free
+        return all(free.get(resource, 0) >= amount for resource, amount in pod.amounts)
+
+
+class PoolRoom:
+    """One pool in one pass."""
+
+    def __init__(self, name: str, pool: Pool, nodes: list[NodeRoom]) -> None:
+        self.name, self.pool, self.nodes = name, pool, nodes
+        self.caps = caps(name, pool.max_running, pool.max_resources)
+        # Jobs whose pods wait here for a node: another of the kind would wait as well.
+        self.stuck: list[Demand] = []
+        self._charges: dict[Demand, Charges] = {}
+        # Up to which node there is no room for such a pod; room only shrinks within a pass.
+        self._seen: dict[Demand, int] = {}
+
+    def charges(self, demand: Demand) -> Charges:
+        """Return what a job adds to the pool's caps."""
+        found = self._charges.get(demand)
+        if found is None:
+            amounts = dict(demand.amounts)
+            found = self._charges[demand] = [
+                (meter, amount)
+                for meter in self.caps
+                if (amount := amounts.get(meter.resource, 0) if meter.resource else 1)
+            ]
+        return found
+
+    def node_for(self, pod: Demand) -> NodeRoom | None:
+        """Return the first node, in order of name, with room for *pod*."""
+        place, nodes = self._seen.get(pod, 0), self.nodes
+        while place < len(nodes):
+            node = nodes[place]
+            if not node.kept and node.fits(pod):
+                self._seen[pod] = place
+                return node
+            place += 1
+        self._seen[pod] = place
+        return None
+
+    def crowded(self, demand: Demand) -> bool:
+        """Return whether a pod that takes no more than *demand* already waits for a node here."""
+        wanted = dict(demand.amounts)
+        return any(
+            all(amount <= wanted.get(resource, 0) for resource, amount in other.amounts)
+            for other in self.stuck
+        )
+
+    def too_small_for(self, pod: Demand) -> str | None:
+        """Return the resource of which no node here will ever have enough for *pod*, or None."""
+        if self.pool.elastic or not self.pool.largest:
+            return None
+        wanted = {resource: amount for resource, amount in pod.amounts if resource != "pods"}
+        return beyond(wanted, self.pool.largest)
+
+
+class Rooms:
+    """All pools in one pass. Nodes may belong to several."""
+
+    def __init__(self, pools: Mapping[str, Pool], overhead: Mapping[str, int]) -> None:
+        self._overhead, self._pods = overhead, dict[Demand, Demand]()
+        self._nodes: dict[str, NodeRoom] = {}
+        self.pools: dict[str, PoolRoom] = {}
+        for name, pool in sorted(pools.items()):
+            for node in pool.nodes:
+                if node.name not in self._nodes:
+                    room = NodeRoom(node.name, node.allocatable, usable=node.usable)
+                    self._nodes[node.name] = room
+            usable = [self._nodes[n.name] for n in sorted(pool.nodes, key=_name) if n.usable]
+            self.pools[name] = PoolRoom(name, pool, usable)
+
+    def pod(self, demand: Demand) -> Demand:
+        """Return what a pod takes up on its node: its job, and what comes with every pod."""
+        found = self._pods.get(demand)
+        if found is None:
+            amounts = dict(demand.amounts)
+            for resource, amount in self._overhead.items():
+                amounts[resource] = amounts.get(resource, 0) + amount
+            found = self._pods[demand] = Demand.of(amounts)
+        return found
+
+    def hold(self, held: Iterable[Held]) -> None:
+        """Count what runs already: first what has its node, then what will find one."""
+        later = []
+        for item in held:
+            pool = self.pools.get(item.pool)
+            if pool is not None:
+                charge(pool.charges(item.demand))
+            node = self._nodes.get(item.node)
+            if node is not None:
+                node.take(self.pod(item.demand))
+            elif pool is not None and not item.node:
+                if item.stuck:
+                    pool.stuck.append(item.demand)
+                else:
+                    later.append((pool, self.pod(item.demand)))
+        for pool, pod in later:
+            if (room := pool.node_for(pod)) is not None:
+                room.take(pod)
+
+    def find(self, pools: Iterable[str], demand: Demand) -> tuple[PoolRoom, NodeRoom | None] | None:
+        """Return the first of *pools* that has room, and the node that has it, or None."""
+        for name in pools:
+            pool = self.pools.get(name)
+            if pool is None:
+                continue
+            if pool.caps and full(pool.charges(demand)):
+                continue
+            if pool.pool.elastic:
+                return pool, None
+            if pool.stuck and pool.crowded(demand):
+                continue
+            node = pool.node_for(self.pod(demand))
+            if node is not None:
+                return pool, node
+        return None
+
+    def take(self, pool: PoolRoom, node: NodeRoom | None, demand: Demand) -> None:
+        """Count one more job."""
+        if pool.caps:
+            charge(pool.charges(demand))
+        if node is not None:
+            node.take(self.pod(demand))
+
+    def keep(self, pools: Iterable[str], demand: Demand) -> NodeRoom | Meter | None:
+        """Keep room for a job that has waited long, on the first of *pools* that could take it.
+
+        The node that has the most room for it is drained; returns what is kept, or None when
+        nothing can be, or when in that pool something is kept for another already.
+        """
+        pod = self.pod(demand)
+        for name in pools:
+            pool = self.pools.get(name)
+            if pool is None or pool.pool.elastic or full(pool.charges(demand)):
+                continue
+            able = [n for n in pool.nodes if beyond(dict(pod.amounts), n.allocatable) is None]
+            if not able:
+                continue
+            if any(node.kept for node in pool.nodes):
+                return None
+            chosen = min(able, key=lambda node: (_missing(node, pod), node.name))
+            chosen.kept = True
+            return chosen
+        return None
+
+
+def _missing(node: NodeRoom, pod: Demand) -> float:
+    """Return how much of *pod* has no room on *node*, as the largest part of any resource."""
+    return max(
+        (
+            (amount - node.free.get(resource, 0)) / amount
+            for resource, amount in pod.amounts
+            if amount
+        ),
+        default=0.0,
+    )
+
+
+def _name(node: object) -> str:
+    return str(getattr(node, "name", ""))
