@@ -14,19 +14,21 @@ What a pass admits is charged within the pass, so a later candidate sees it.
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator_operator.core.fairshare import Shares, Standing
 from orchestrator_operator.core.meters import Charges, Meters, charge, full
-from orchestrator_operator.core.rooms import Rooms
+from orchestrator_operator.core.rooms import Door, Rooms
 from orchestrator_operator.core.snapshot import Group, Service, Snapshot
 
-# In the order of turns, compared in this order: whether the user had a turn lately, or since when
-# not; priority, upside down; share; age; name; number of the group; the user's turn then.
-Place = tuple[int, float, int, int, float, str, int, int]
+# What comes before shares in the order of turns: whether the user had a turn lately, or since when
+# not; and priority, upside down.
+Rank = tuple[int, float, int]
+# The order of turns: rank, share, age, name; then the number of the group and the user's turn.
+Place = tuple[Rank, int, float, str, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A job that runs now, and the pool it runs on."""
 
     name: str
@@ -34,8 +36,7 @@ class Admitted:
     pool: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A job that asks for more of *resource* than any node of its service's pools will have."""
 
     name: str
@@ -60,7 +61,17 @@ class Plan:
 class _Queue:
     """The waiting jobs of one group, in a pass."""
 
-    __slots__ = ("charges", "facts", "group", "jobs", "next", "parts", "standing")
+    __slots__ = (
+        "charges",
+        "doors",
+        "facts",
+        "group",
+        "jobs",
+        "next",
+        "parts",
+        "pod",
+        "standing",
+    )
 
     def __init__(
         self, group: Group, jobs: Sequence[tuple[float, str]], facts: Service, standing: Standing
@@ -69,6 +80,8 @@ class _Queue:
         self.next = 0
         self.charges: Charges = []
         self.parts: list[tuple[int, int]] = []
+        self.doors: Sequence[Door] = ()
+        self.pod = group.demand
 
     def place(self, number: int, now: float) -> Place:
         """Return the place of the head in the order of turns."""
@@ -86,8 +99,16 @@ class _Queue:
         if priority > facts.max_priority:
             priority = facts.max_priority
         if late:
-            return (0, starved, -priority, standing.share, since, name, number, standing.turn)
-        return (1, 0.0, -priority, standing.share, since, name, number, standing.turn)
+            rank = (0, starved, -priority)
+        elif priority == 0:
+            rank = _USUAL
+        else:
+            rank = (1, 0.0, -priority)
+        return (rank, standing.share, since, name, number, standing.turn)
+
+
+# One and the same object, so that comparing it takes no time.
+_USUAL: Rank = (1, 0.0, 0)
 
 
 def plan(snapshot: Snapshot, most: int | None = None) -> Plan:
@@ -124,14 +145,14 @@ class _Pass:
                 cut = True
                 break
             place = turns[0]
-            queue = queues[place[6]]
-            if place[7] != queue.standing.turn:
-                # The user had a turn by another of its queues since.
-                heapq.heapreplace(turns, queue.place(place[6], now))
-            elif self._serve(queue) and self._skip_busy(queue):
-                heapq.heapreplace(turns, queue.place(place[6], now))
-            else:
+            queue = queues[place[4]]
+            # If not, the user had a turn by another of its queues since.
+            if place[5] == queue.standing.turn and not (
+                self._serve(queue) and self._skip_busy(queue)
+            ):
                 heapq.heappop(turns)
+            else:
+                heapq.heapreplace(turns, queue.place(place[4], now))
         return Plan(
             self.snapshot, self.admitted, self.refused, self.meters, self.rooms, self.shares, cut
         )
@@ -161,6 +182,8 @@ class _Pass:
             queue = _Queue(group, jobs, facts, shares.of(service, group.user))
             queue.charges = charges
             queue.parts = shares.parts(service, group.demand)
+            queue.doors = self.rooms.doors(facts.pools, group.demand)
+            queue.pod = self.rooms.pod(group.demand)
             if self._skip_busy(queue):
                 queues.append(queue)
         return queues
@@ -192,19 +215,21 @@ class _Pass:
             if meter.used + meter.kept + amount > meter.limit:
                 self._keep(queue)
                 return False
-        found = self.rooms.find(queue.facts.pools, group.demand)
+        found = self.rooms.find(queue.doors, queue.pod)
         if found is None:
             self._keep(queue)
             return False
-        pool, node = found
-        self.rooms.take(pool, node, group.demand)
+        door, node = found
+        charge(door.charges)
+        if node is not None:
+            node.take(queue.pod)
         for meter, amount in charges:
             meter.used += amount
         standing = queue.standing
         standing.add(queue.parts)
         standing.served = self.snapshot.now
         standing.turn += 1
-        self.admitted.append(Admitted(queue.jobs[queue.next][1], group, pool.name))
+        self.admitted.append(Admitted(queue.jobs[queue.next][1], group, door.pool.name))
         queue.next += 1
         return True
 
@@ -222,4 +247,4 @@ class _Pass:
         for meter in lacking:
             meter.kept = amounts[id(meter)]
         if not lacking:
-            self.rooms.keep(queue.facts.pools, queue.group.demand)
+            self.rooms.keep(queue.doors, queue.pod)

@@ -54,7 +54,8 @@ def blockers(plan: Plan, group: Group) -> list[Blocker]:
         for meter, amount in charges
         if meter.used + meter.kept + amount > meter.limit
     ]
-    if plan.rooms.find(service.pools, group.demand) is None:
+    rooms = plan.rooms
+    if rooms.find(rooms.doors(service.pools, group.demand), rooms.pod(group.demand)) is None:
         found += _pools(plan, group, service.pools)
     return found
 

@@ -15,6 +15,7 @@ from orchestrator_operator.core.snapshot import Demand, Service, Snapshot, User
 
 # Shares are whole numbers, so that sums do not depend on their order: parts of the whole.
 WHOLE = 10**12
+JOBS = "jobs"
 # A user whose past use has come down to this many jobs is forgotten.
 FORGOTTEN = 0.001
 
@@ -33,10 +34,13 @@ class Standing:
 
     def add(self, parts: list[tuple[int, int]]) -> None:
         """Count a job that holds *parts*: (number of the resource, part of the whole)."""
-        loads = self.loads
+        loads, most = self.loads, 0
         for resource, part in parts:
             loads[resource] += part
-        self.share = (max(loads) + self.past) // self.weight
+        for load in loads:
+            if load > most:
+                most = load
+        self.share = (most + self.past) // self.weight
 
 
 class Shares:
@@ -46,7 +50,12 @@ class Shares:
         self._snapshot = snapshot
         self._scales: dict[str, _Scale] = {}
         self._standings: dict[User, Standing] = {}
-        self._weights = {service: self._weights_of(service) for service in snapshot.services}
+        self._demands: dict[str, set[Demand]] = {}
+        for group in snapshot.waiting.groups:
+            self._demands.setdefault(group.service, set()).add(group.demand)
+        for held in snapshot.held:
+            self._demands.setdefault(held.service, set()).add(held.demand)
+        self._weights = {service: self._weights_of(service) for service in self._demands}
 
     def of(self, service: str, user: str) -> Standing:
         """Return how *user* stands on *service*."""
@@ -77,7 +86,8 @@ class Shares:
         found = self._scales.get(service)
         if found is None:
             facts = self._snapshot.services.get(service, Service(()))
-            found = self._scales[service] = _Scale(facts, self._snapshot)
+            demands = self._demands.get(service, ())
+            found = self._scales[service] = _Scale(facts, demands, self._snapshot)
         return found
 
     def _weight(self, service: str, user: str) -> int:
@@ -98,40 +108,41 @@ class Shares:
 
 
 class _Scale:
-    """The whole of every resource, as one service sees it."""
+    """The whole of every resource, as one service sees it, and the demands that its jobs make."""
 
-    def __init__(self, service: Service, snapshot: Snapshot) -> None:
+    def __init__(self, service: Service, demands: Collection[Demand], snapshot: Snapshot) -> None:
         self._whole: dict[str, int] = {}
         pools = [snapshot.pools[name] for name in service.pools if name in snapshot.pools]
         for node in {node.name: node for pool in pools for node in pool.nodes}.values():
             for resource, amount in node.allocatable.items():
                 self._whole[resource] = self._whole.get(resource, 0) + amount
-        self._names: dict[str, int] = {}
         # Without nodes to go by, a usual job is the measure.
         self._usual = dict(service.usual.amounts)
+        # Jobs are counted, too, in case that they ask for nothing at all.
+        self._numbers = {JOBS: 0}
+        for resource in sorted({name for demand in demands for name, _ in demand.amounts}):
+            self._numbers[resource] = len(self._numbers)
         self._known: dict[Demand, list[tuple[int, int]]] = {}
-        for resource in self._usual:
-            self._names[resource] = len(self._names)
-        for group in snapshot.waiting.groups:
-            for resource, _ in group.demand.amounts:
-                self._names.setdefault(resource, len(self._names))
-        for held in snapshot.held:
-            for resource, _ in held.demand.amounts:
-                self._names.setdefault(resource, len(self._names))
-        # Counted, in case that a job asks for nothing at all.
-        self._jobs = len(self._names)
-        self.width = self._jobs + 1
-        self.usual = max(part for _, part in self.parts(service.usual))
+        self.usual = max(part for _, part in self._all(service.usual))
+        # Where all jobs are alike, only what they have most of can matter.
+        self.alike = len(demands) <= 1
+        self.width = 1 if self.alike else len(self._numbers)
 
     def parts(self, demand: Demand) -> list[tuple[int, int]]:
         found = self._known.get(demand)
         if found is None:
-            found = [(self._jobs, 1)]
-            for resource, amount in demand.amounts:
-                whole = self._whole.get(resource) or self._usual.get(resource)
-                if whole and amount:
-                    found.append((self._names[resource], amount * WHOLE // whole))
+            found = self._all(demand)
+            if self.alike:
+                found = [(0, max(part for _, part in found))]
             self._known[demand] = found
+        return found
+
+    def _all(self, demand: Demand) -> list[tuple[int, int]]:
+        found = [(0, 1)]
+        for resource, amount in demand.amounts:
+            whole = self._whole.get(resource) or self._usual.get(resource)
+            if whole and amount:
+                found.append((self._numbers.get(resource, 0), amount * WHOLE // whole))
         return found
 
 
