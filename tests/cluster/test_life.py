@@ -194,9 +194,20 @@ def test_a_failure_is_a_kubernetes_event_and_a_success_is_none(place: Place) -> 
     assert events(good) == "" or "No resources" in events(good)
 
 
-def test_a_job_that_waits_for_a_node_can_be_stopped(place: Place) -> None:
+def test_a_job_that_no_node_will_ever_fit_is_invalid_at_once_and_told_why(place: Place) -> None:
     service(place, "huge", resources={**SMALL, "cpu": "1000"})
     number = place.upload("true", service="huge")
+    assert place.wait(number) == "Invalid"
+    status = place.job(number)["status"]
+    assert status["reason"] == "NeverFits"
+    assert "so it would wait for ever" in status["message"]
+
+
+def test_a_job_that_waits_for_a_node_can_be_stopped(place: Place) -> None:
+    # Nodes may come for pods that wait: so this one is made, and waits.
+    place.apply("OrchestratorNodePool", "cloud", {"nodeSelector": {"cloud": "1"}, "elastic": True})
+    service(place, "bursts", nodePools=["cloud"])
+    number = place.upload("true", service="bursts")
     place.wait(number, "Submitted")
     until(lambda: place.job(number)["status"]["reason"] == "Unschedulable", "the reason is told")
     httpx2.post(f"{place.front}/terminate/{number}")

@@ -39,7 +39,7 @@ def test_ten_example_jobs_run_at_once(place: Place) -> None:
 
 def test_services_quotas_and_pools_say_whether_they_are_ready(place: Place) -> None:
     header, *rows = place.kubectl("get", "oq").splitlines()
-    assert header.split() == ["NAME", "SERVICES", "MAX", "MAX", "PER", "USER", "READY", "AGE"]
+    assert header.split() == ["NAME", "RUNNING", "MAX", "QUEUED", "READY", "AGE"]
     assert rows[0].split()[-2] == "True"
     place.apply("OrchestratorQuota", "typo", {"services": ["exmaple"]})
 

@@ -72,7 +72,7 @@ def test_a_job_cannot_be_changed_but_for_its_end(place: Place) -> None:
         answer = place.kubectl(
             "patch", "oj", "fixed", "--type=merge", f'-p={{"spec": {patch}}}', check=False
         )
-        assert "only terminate can be changed" in answer or "give either" in answer
+        assert "only terminate and priority can" in answer or "give either" in answer
     place.kubectl("patch", "oj", "fixed", "--type=merge", '-p={"spec": {"terminate": true}}')
     answer = place.kubectl(
         "patch", "oj", "fixed", "--type=merge", '-p={"spec": {"terminate": false}}', check=False
