@@ -18,6 +18,7 @@ from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
 from orchestrator_api.ids import Ids, highest_in_use
+from orchestrator_api.queue import Queue
 from orchestrator_api.settings import Settings
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tokens import Tokens
@@ -83,17 +84,23 @@ async def main() -> None:
     events = Events(kube, settings.jobs_namespace, "orchestrator-api")
     canary = Canary(settings.canary_port)
     await canary.open()
-    submissions = Submissions(store, cluster, ids, services, settings.callback_hosts)
+    queue = Queue(kube, settings.jobs_namespace, jobs.live)
+    submissions = Submissions(store, cluster, ids, services, queue, settings.callback_hosts)
     context = Context(store, cluster, jobs, services, submissions)
     gateway = create_gateway(
         Tokens(kube, settings.jobs_namespace),
         Attempts(cluster, store, jobs, services, events),
         canary,
-        lambda: jobs.live.synced and services.watched.synced,
+        lambda: all(watched.synced for watched in (jobs.live, services.watched, queue.quotas)),
     )
     background = [
         asyncio.create_task(coroutine)
-        for coroutine in (jobs.live.run(), services.watched.run(), _make_bucket(store))
+        for coroutine in (
+            jobs.live.run(),
+            services.watched.run(),
+            queue.quotas.run(),
+            _make_bucket(store),
+        )
     ]
     servers = (_server(create_app(context), settings.port), _server(gateway, settings.gateway_port))
 

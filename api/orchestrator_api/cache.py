@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -29,6 +30,10 @@ ENDED_KEPT = 2_000
 ENDED_SECONDS = 15.0
 
 
+def _ignore(_old: object, _new: object) -> None:
+    pass
+
+
 class Watched(Generic[R]):
     """All objects of one kind, or those that a selector selects, kept up to date."""
 
@@ -37,6 +42,8 @@ class Watched(Generic[R]):
         self._path = resources_path(namespace, kind.plural)
         self.items: dict[str, R] = {}
         self.synced = False
+        # Told of every change: what an object was, and what it is now.
+        self.on_change: Callable[[R | None, R | None], None] = _ignore
 
     async def run(self) -> None:
         """List, watch, and begin again whenever the watch breaks; for ever."""
@@ -53,7 +60,11 @@ class Watched(Generic[R]):
     async def _follow(self) -> None:
         bodies, since = await self._kube.list(self._path, **self._query)
         items = [item for item in map(self._parse, bodies) if item is not None]
-        self.items = {item.metadata.name: item for item in items}
+        listed = {item.metadata.name: item for item in items}
+        for name in [name for name in self.items if name not in listed]:
+            self.drop(name)
+        for found in items:
+            self.put(found)
         self.synced = True
         async for kind, body in self._kube.watch(self._path, since, **self._query):
             if kind == "BOOKMARK":
@@ -62,9 +73,21 @@ class Watched(Generic[R]):
             if item is None:
                 continue
             if kind == "DELETED":
-                self.items.pop(item.metadata.name, None)
+                self.drop(item.metadata.name)
             else:
-                self.items[item.metadata.name] = item
+                self.put(item)
+
+    def put(self, item: R) -> None:
+        """Take in an object as it is now."""
+        old = self.items.get(item.metadata.name)
+        self.items[item.metadata.name] = item
+        self.on_change(old, item)
+
+    def drop(self, name: str) -> None:
+        """Let go of an object that is not selected any more; one that is not there is no error."""
+        old = self.items.pop(name, None)
+        if old is not None:
+            self.on_change(old, None)
 
     def _parse(self, body: dict[str, Any]) -> R | None:
         try:
@@ -144,9 +167,9 @@ class Jobs:
             # The watch may be behind, or ahead; of two copies the newer stays.
             known = self.live.items.get(name)
             if known is not None and known.metadata.version < job.metadata.version:
-                self.live.items[name] = job
+                self.live.put(job)
             return
-        self.live.items.pop(name, None)
+        self.live.drop(name)
         self._ended[job.metadata.name] = (time.monotonic(), job)
         self._ended.move_to_end(job.metadata.name)
         if len(self._ended) > ENDED_KEPT:

@@ -74,6 +74,12 @@ class TooLarge(ApiError):  # noqa: N818
     status = 413
 
 
+class TooManyWaiting(ApiError):  # noqa: N818
+    """The user has as many jobs waiting as quotas let them."""
+
+    status = 429
+
+
 class TooSlow(ApiError):  # noqa: N818
     """The upload does not get on."""
 
@@ -92,8 +98,13 @@ class Unavailable(ApiError):  # noqa: N818
     status = 503
 
 
+# When it makes sense to try again, in seconds.
+_RETRY_AFTER = {429: "30", 503: "5"}
+
+
 def _answer(status: int, message: str) -> JSONResponse:
-    headers = {"Retry-After": "5"} if status == 503 else None
+    after = _RETRY_AFTER.get(status)
+    headers = {"Retry-After": after} if after else None
     body = {"id": 0, "status": "Unknown", "message": message}
     return JSONResponse(body, status_code=status, headers=headers)
 

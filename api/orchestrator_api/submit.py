@@ -16,6 +16,7 @@ from orchestrator_api.cluster import Cluster
 from orchestrator_api.errors import ApiError, TooSlow
 from orchestrator_api.ids import Ids
 from orchestrator_api.pacing import paced
+from orchestrator_api.queue import Queue
 from orchestrator_api.upload import Form, drain, receive
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.job import Inputs
@@ -42,9 +43,11 @@ class Submissions:
         cluster: Cluster,
         ids: Ids,
         services: Services,
+        queue: Queue,
         callback_hosts: Collection[str] = (),
     ) -> None:
         self._store, self._cluster, self._ids, self._services = store, cluster, ids, services
+        self._queue = queue
         self._callback_hosts = callback_hosts
         self._places = asyncio.Semaphore(LARGE_AT_ONCE)
 
@@ -76,6 +79,7 @@ class Submissions:
                 form = Form(bundle, self._services, self._callback_hosts)
                 await receive(form, mark, body)
                 user, service = form.check()
+                self._queue.check(service.metadata.name, str(user))
                 await bundle.close()
             stored = await upload.finish()
         looked_at = service.spec.script_policy != "Off"

@@ -15,6 +15,7 @@ from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
 from orchestrator_api.ids import Ids, highest_in_use
+from orchestrator_api.queue import Queue
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tokens import BadToken, Caller
 from orchestrator_wire.events import Events
@@ -77,9 +78,9 @@ async def system(
     )
     jobs, services = Jobs(kube, s3, "jobs"), Services(kube, "jobs")
     access = Cluster(kube, "system", "jobs")
-    submissions = Submissions(
-        s3, access, Ids(kube, "system", lambda: highest_in_use(kube, s3, "jobs")), services, HOSTS
-    )
+    queue = Queue(kube, "jobs", jobs.live)
+    ids = Ids(kube, "system", lambda: highest_in_use(kube, s3, "jobs"))
+    submissions = Submissions(s3, access, ids, services, queue, HOSTS)
     context = Context(s3, access, jobs, services, submissions)
     canary = Canary(0)
     tokens: Any = PlainTokens()
@@ -87,7 +88,7 @@ async def system(
     attempts = Attempts(access, s3, jobs, services, events)
     gateway = create_gateway(tokens, attempts, canary, lambda: True)
     made = System(state, s3_state, client(create_app(context)), client(gateway), context, canary)
-    made.tasks = [asyncio.create_task(w.run()) for w in (jobs.live, services.watched)]
+    made.tasks = [asyncio.create_task(w.run()) for w in (jobs.live, services.watched, queue.quotas)]
     while len(state.watchers) < len(made.tasks):
         await asyncio.sleep(0.005)
     yield made
