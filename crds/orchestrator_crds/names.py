@@ -8,6 +8,8 @@ SERVICE_ACCOUNT = "orchestrator-job"
 INPUTS = "inputs.zip"
 JOBS_PREFIX = "jobs/"
 RECORDS_PREFIX = "records/"
+# What users ran lately, for shares that look back.
+BOOKS_KEY = "operator/books.json"
 SCRIPT = "run.sh"
 
 # Categories that no honest file name holds: control, format (right-to-left overrides hide a

@@ -67,11 +67,27 @@ class Admission:
             self.ledger.served[group.service, group.user] = snapshot.now
         return decided
 
-    def _account(self, snapshot: Snapshot) -> None:
-        """Book what ran since the last time."""
-        half_lives: dict[str, float] = {
+    def absorb(self, books: Ledger) -> None:
+        """Add what an operator before has booked.
+
+        Every use decays by itself, so that sums are right; and what has run on meanwhile counts.
+        """
+        if not self.ledger.at:
+            self.ledger = books
+            return
+        books.advance(self.ledger.at, {}, self._half_lives(), {})
+        for key, mean in books.means.items():
+            self.ledger.means[key] = self.ledger.means.get(key, 0.0) + mean
+
+    def _half_lives(self) -> dict[str, float]:
+        return {
             name: service.fair_share.half_life_seconds for name, service in self._services.items()
         }
+
+    def _account(self, snapshot: Snapshot) -> None:
+        """Book what ran since the last time."""
+        self.ledger.at = self.ledger.at or snapshot.now
+        half_lives = self._half_lives()
         running: dict[User, float] = {}
         if any(half_lives.values()):
             shares = Shares(snapshot)

@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob, Phase
-from orchestrator_crds.names import JOBS_PREFIX, RECORDS_PREFIX, folder_of_key, record_key
+from orchestrator_crds.names import (
+    BOOKS_KEY,
+    JOBS_PREFIX,
+    RECORDS_PREFIX,
+    folder_of_key,
+    record_key,
+)
 from orchestrator_crds.record import outlived, record
 from orchestrator_crds.service import Retention
 from orchestrator_wire.errors import NoSuchObject
@@ -54,6 +60,21 @@ class Bundles:
         if folder:
             for key, _ in await self._store.keys(f"{JOBS_PREFIX}{folder}/"):
                 await self._store.delete(key)
+
+    async def books(self) -> dict[str, Any] | None:
+        """Return what users ran lately, as it was kept, or None when it was not."""
+        try:
+            found = json.loads(await self._store.get(BOOKS_KEY))
+        except NoSuchObject:
+            return None
+        except ValueError:
+            log.warning("%s is no JSON, and begins anew", BOOKS_KEY)
+            return None
+        return found if isinstance(found, dict) else None
+
+    async def keep_books(self, data: dict[str, Any]) -> None:
+        """Keep what users ran lately."""
+        await self._store.put(BOOKS_KEY, json.dumps(data, separators=(",", ":")).encode())
 
     async def folders(self) -> tuple[set[str], set[str]]:
         """Return (all folders, those of them that hold nothing that was stored lately)."""

@@ -46,11 +46,12 @@ class Telling:
         self._reasons = {}
         told: list[Told] = []
         soonest: float | None = None
-        looked_at = 0
+        looked_at: set[str] = set()
         for name in self._names(list(waiting.names())):
-            looked_at += 1
             job, item = jobs.get(name), waiting.get(name)
-            if job is not None and item is not None and name not in busy:
+            again = name in looked_at
+            looked_at.add(name)
+            if job is not None and item is not None and name not in busy and not again:
                 left = item.since + AFTER_SECONDS - now
                 if left > 0:
                     soonest = left if soonest is None else min(soonest, left)
@@ -58,11 +59,11 @@ class Telling:
                 blocker = self._reason(plan, item.group)
                 if blocker is not None and job.status.reason != blocker.code:
                     told.append(Told(name, blocker))
-            if len(told) == PER_SECOND or looked_at == LOOKED_AT:
+            if len(told) == PER_SECOND or len(looked_at) == LOOKED_AT:
                 break
         if told:
             self._told_at = now
-        if told or looked_at == LOOKED_AT:
+        if told or len(looked_at) == LOOKED_AT:
             soonest = 1.0 if soonest is None else min(soonest, 1.0)
         return told, soonest
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from orchestrator_crds.callback import key_of
 from orchestrator_operator import handlers
 from orchestrator_operator.act import Actor
+from orchestrator_operator.books import Books
 from orchestrator_operator.bundles import Bundles
 from orchestrator_operator.callbacks import LOOK_EVERY_SECONDS, Callbacks
 from orchestrator_operator.cluster.lease import Lease
@@ -122,6 +123,8 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
         asyncio.create_task(sweep.forever(settings.sweep_seconds), name="sweep"),
     }
     await first_list(relist)
+    books = Books(bundles, decider.admission)
+    own.add(asyncio.create_task(books.forever(), name="books"))
     own.add(asyncio.create_task(callbacks.forever(LOOK_EVERY_SECONDS), name="callbacks"))
     decider.synced = True
     decider.look_again()

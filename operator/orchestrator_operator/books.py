@@ -1,0 +1,64 @@
+"""What users ran lately, kept in the object store, so that a restart forgets nothing of it.
+
+A killed operator loses what it had not written yet, a minute of it at most.
+"""
+
+import asyncio
+import logging
+
+from orchestrator_operator.admit import Admission
+from orchestrator_operator.bundles import Bundles
+from orchestrator_operator.core.fairshare import Ledger
+from orchestrator_wire import errors
+
+log = logging.getLogger(__name__)
+EVERY_SECONDS = 60.0
+PAUSE_SECONDS = 5.0
+
+
+class Books:
+    """Reads the ledger once, and writes it every minute."""
+
+    def __init__(self, bundles: Bundles, admission: Admission) -> None:
+        self._bundles, self._admission = bundles, admission
+        self._written: dict[str, object] = {}
+
+    async def forever(self) -> None:
+        """Read, then write now and then. Never writes what would replace unread books."""
+        while True:
+            if await self.read():
+                break
+            await asyncio.sleep(PAUSE_SECONDS)
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            await self.write()
+
+    async def read(self) -> bool:
+        """Add what was written before to what has been booked since; returns whether it was read.
+
+        Admission does not wait for it: until then turns are given by what runs now.
+        """
+        try:
+            found = await self._bundles.books()
+        except errors.StoreError as error:
+            log.warning("What users ran lately cannot be read yet: %s", error)
+            return False
+        if found is None:
+            return True
+        try:
+            self._admission.absorb(Ledger.from_dict(found))
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("What users ran lately is damaged, and begins anew: %s", error)
+        return True
+
+    async def write(self) -> None:
+        """Write the ledger, if there is anything in it that has changed."""
+        data = self._admission.ledger.to_dict()
+        if data["means"] == self._written.get("means", []):
+            return
+        try:
+            await self._bundles.keep_books(data)
+        except errors.StoreError as error:
+            log.warning("What users ran lately is written later: %s", error)
+        else:
+            self._written = data
