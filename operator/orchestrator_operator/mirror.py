@@ -263,7 +263,8 @@ class Mirror:
             self.dirty_pods.add(name)
             self._line_up(item.job)
         elif plural == NODES:
-            self.nodes_changed = self.nodes_changed or item != old
+            if old is None or not item.is_like(old):
+                self.nodes_changed = True
         else:
             self._touch_administered(name, item, old)
 

@@ -1,7 +1,7 @@
 """What the operator reads in a node."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator_crds.amounts import vector
@@ -43,6 +43,15 @@ class ClusterNode:
     def name(self) -> str:
         """Return the node's name."""
         return self.metadata.name
+
+    def is_like(self, other: "ClusterNode") -> bool:
+        """Return whether the node takes just the jobs that *other*, an earlier look at it, took."""
+        same = replace(self, metadata=other.metadata) == other
+        mine, old = self.metadata, other.metadata
+        return same and (mine.labels, mine.deletion_timestamp) == (
+            old.labels,
+            old.deletion_timestamp,
+        )
 
     def has(self, selector: Mapping[str, str]) -> bool:
         """Return whether the node has all of these labels."""

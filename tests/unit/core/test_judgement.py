@@ -65,3 +65,12 @@ def test_a_pool_is_ready_when_one_of_its_nodes_takes_its_pods(node: Any, reason:
 
 def test_a_pool_that_is_scaled_from_nothing_is_ready_without_nodes() -> None:
     assert judgement.of_pool(a_pool(elastic=True), []).ready
+
+
+@pytest.mark.parametrize("change", [{"cordoned": True}, {"labels": {"pool": "x"}}, {"cpu": "1"}])
+def test_a_nodes_heartbeat_changes_nothing_but_what_it_can_take_does(change: Any) -> None:
+    node, beaten = node_body(), node_body()
+    beaten["metadata"]["resourceVersion"] = "2"
+    old = ClusterNode.parse(node)
+    assert ClusterNode.parse(beaten).is_like(old)
+    assert not ClusterNode.parse(node_body(**change)).is_like(old)
