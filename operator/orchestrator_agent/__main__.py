@@ -122,12 +122,16 @@ class Agent:
         disk = DiskWatch(folders, settings.disk_bytes, gate.stop, say)
         for watch in (snapshots, Reporter(self.gateway, lambda: gate.progress), disk):
             watch.start()
-        told_at = 0.0
+        told_at, passed_on = 0.0, False
         while not gate.wait(0.5):
-            if self.told_to_end and not gate.started:
-                told_at = told_at or time.monotonic()
-                if time.monotonic() - told_at > STILLBORN_SECONDS:
-                    break
+            if not self.told_to_end:
+                continue
+            if gate.started:
+                passed_on = passed_on or gate.end()
+                continue
+            told_at = told_at or time.monotonic()
+            if time.monotonic() - told_at > STILLBORN_SECONDS:
+                break
         snapshots.stop()
         disk.stop()
         record = gate.record()

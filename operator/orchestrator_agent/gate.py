@@ -116,7 +116,7 @@ class Gate:
         The first calls start the user's code, as soon as its container waits for that.
         """
         if not self._went:
-            self._went = self._write("go")
+            self._went = self._write("go", "now")
             seconds = seconds if self._went else min(seconds, GO_SECONDS)
         for descriptor, event in self._poll.poll(seconds * 1000):
             if descriptor == self._log_end:
@@ -146,16 +146,24 @@ class Gate:
 
     def stop(self) -> bool:
         """Have the wrapper stop the job for want of disk; returns whether it was told."""
-        return self._write("stop")
+        return self._write("stop", "disk")
 
-    def _write(self, name: str) -> bool:
+    def end(self) -> bool:
+        """Have the wrapper stop the job since its pod is to end; returns whether it was told.
+
+        It gets SIGTERM like any other, but before its first process has a handler the kernel drops
+        that. Being told twice is being told once.
+        """
+        return self._write("stop", "end")
+
+    def _write(self, name: str, word: str) -> bool:
         """Write a word into a FIFO, if somebody reads it; returns whether that is so."""
         try:
             end = os.open(self._job / name, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
             return False
         try:
-            os.write(end, b"now\n")
+            os.write(end, f"{word}\n".encode())
         except OSError:
             return False
         finally:

@@ -33,8 +33,13 @@ trap 'stop terminated' TERM
 trap 'stop deadline' USR1
 trap 'stop disk' USR2
 echo start >&3
-# The agent, which measures the job's disk, writes a word here when there is too much.
-(exec 3>&-; read -r _ <"$job/stop" && kill -USR2 1) 2>/dev/null &
+# The agent, which measures the job's disk, writes a word here when there is too much, or when the
+# pod is to end: a SIGTERM that came before the traps was lost.
+(
+  exec 3>&-
+  read -r word <"$job/stop" || exit
+  case $word in end) kill -TERM 1 ;; *) kill -USR2 1 ;; esac
+) 2>/dev/null &
 "$@" 3>&- </dev/null >"$job/log" 2>&1 &
 child=$!
 # A trap that ran before the line above must not have started anything, or that would be `$!`.

@@ -320,6 +320,23 @@ def test_main_may_hear_of_the_end_of_its_pod_before_the_agent_does(
     assert gateway.end["why"] == "terminated"
 
 
+def test_a_main_that_never_heard_of_the_end_of_its_pod_is_told_by_the_agent(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    # A signal to a first process that has no handler for it yet is lost; run.sh ran on to its end.
+    gateway.inputs = bundle(
+        run_sh="trap 'echo saved > saved; exit 7' TERM; : > up; sleep 60 & wait"
+    )
+    pod.start_agent()
+    pod.start_main(grace=20)
+    wait_until((pod.work / "up").exists, "run.sh runs")
+    assert pod.agent is not None
+    pod.agent.send_signal(signal.SIGTERM)
+    assert pod.finish()[0] == 0
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("terminated", 7)
+    assert results(gateway)["saved"] == b"saved\n"
+
+
 def test_a_run_sh_that_signals_its_first_process_ended_by_itself(
     pod: PlainPod, gateway: FakeGateway
 ) -> None:
