@@ -97,7 +97,7 @@ def _fire(window: Window, now: float, *, back: bool = False) -> float | None:
     in the hour that comes twice, and where clocks change by half an hour.
     """
     zone = _zone(window)
-    shown = datetime.fromtimestamp(int(now), zone).replace(tzinfo=None, fold=0)
+    shown = datetime.fromtimestamp(int(now), zone).replace(tzinfo=None)
     first, last = _when(shown, zone)
     again = timedelta(seconds=last - first)
     start = shown + again + timedelta(seconds=1) if back else shown - again

@@ -601,7 +601,6 @@ def test_any_schedule_is_either_a_problem_or_of_use(schedule: str) -> None:
         "__init__.py",
         "a.b/c",
         "é",
-        "europe/amsterdam",
     ],
 )
 def test_an_unknown_zone_is_a_problem(zone: str) -> None:
