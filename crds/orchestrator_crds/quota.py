@@ -141,11 +141,13 @@ class QuotaSpec(Limits):
         "in order of name counts.",
     )
 
+    def counts(self, service: str) -> bool:
+        """Return whether jobs of *service* are counted, be it only those of some users."""
+        return not self.services or service in self.services
+
     def matches(self, service: str, user: str) -> bool:
         """Return whether jobs of *user* on *service* are counted."""
-        return (not self.services or service in self.services) and (
-            not self.only_users or user in self.only_users
-        )
+        return self.counts(service) and (not self.only_users or user in self.only_users)
 
 
 class UserUse(Model):

@@ -29,7 +29,7 @@ class Telling:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._told_at = 0.0
+        self._looked_at = 0.0
         self._round: Iterator[str] = iter(())
         self._reasons: dict[Group, Blocker | None] = {}
 
@@ -41,8 +41,9 @@ class Telling:
         A job is told again only when the reason's word changes: numbers in a message go stale.
         """
         now, waiting = self._clock(), plan.snapshot.waiting
-        if now - self._told_at < 1.0:
+        if now - self._looked_at < 1.0:
             return [], 1.0
+        self._looked_at = now
         self._reasons = {}
         told: list[Told] = []
         soonest: float | None = None
@@ -61,8 +62,6 @@ class Telling:
                     told.append(Told(name, blocker))
             if len(told) == PER_SECOND or len(looked_at) == LOOKED_AT:
                 break
-        if told:
-            self._told_at = now
         if told or len(looked_at) == LOOKED_AT:
             soonest = 1.0 if soonest is None else min(soonest, 1.0)
         return told, soonest

@@ -26,15 +26,20 @@ class Judge:
         # Whether an edit of a quota waits for claims that were decided before it.
         self.waiting = False
         self._told_at: dict[str, float] = {}
-        self._told_last = 0.0
+        self._looked_at = 0.0
+        self._verdicts: dict[str, Verdict] = {}
 
     def right(self) -> set[str]:
-        """Return the names of the quotas that are right as they stand."""
-        quotas = self._mirror.quotas.values()
-        return {quota.metadata.name for quota in quotas if self._of_quota(quota).ready}
+        """Judge all quotas, and return the names of those that are right as they stand."""
+        quotas = self._mirror.quotas.items()
+        self._verdicts = {name: self._of_quota(quota) for name, quota in quotas}
+        return {name for name, verdict in self._verdicts.items() if verdict.ready}
 
     def due(self, claimed: Collection[str]) -> Iterator[Write]:
-        """Yield what is not written yet; *claimed* are uids of jobs that are being claimed."""
+        """Yield what is not written yet, by the verdicts of `right`.
+
+        *claimed* are uids of jobs that are being claimed.
+        """
         mirror = self._mirror
         self.waiting = False
         for service in mirror.services.values():
@@ -47,7 +52,7 @@ class Judge:
                 yield pool, verdict, {}
         current = set()
         for quota in mirror.quotas.values():
-            verdict = self._of_quota(quota)
+            verdict = self._verdicts[quota.metadata.name]
             changes = verdict.ready and quota.spec != quota.status.in_force
             if _stands(quota, verdict) and not changes:
                 continue
@@ -78,11 +83,13 @@ class Judge:
     ) -> tuple[list[tuple[Resource, dict[str, Any]]], float | None]:
         """Return (what to tell now, seconds until there may be more, or None).
 
-        Each is told at most every few seconds, and only what has changed.
+        Each is told at most every few seconds, and only what has changed. To look takes time, so
+        it is done once a second, however often jobs are admitted.
         """
         now = self._clock()
-        if now - self._told_last < 1.0:
+        if now - self._looked_at < 1.0:
             return [], 1.0
+        self._looked_at = now
         told: list[tuple[Resource, dict[str, Any]]] = []
         soonest: float | None = None
         for item, status in self._statuses(snapshot):
@@ -97,8 +104,6 @@ class Judge:
             else:
                 left = max(left, 1.0)
                 soonest = left if soonest is None else min(soonest, left)
-        if told:
-            self._told_last = now
         return told, soonest
 
     def _statuses(self, snapshot: Snapshot) -> Iterator[tuple[Resource, dict[str, Any]]]:

@@ -269,13 +269,12 @@ class Mirror:
             self._touch_administered(name, item, old)
 
     def _touch_administered(self, name: str, item: Any, old: Any) -> None:
-        known = getattr(self._shelves[item.plural].parsed.get(name), "spec", None)
-        if known is None or old is None or known != old.spec:
+        """Take note that *item* is here, or is gone if there is no *old* of it."""
+        same = old is not None and item.spec == old.spec
+        if not same or item.status != old.status:
             self.administered_changed = True
-            if isinstance(item, OrchestratorService):
-                self._service_changed(name)
-        elif item.status != old.status:
-            self.administered_changed = True
+        if not same and isinstance(item, OrchestratorService):
+            self._service_changed(name)
 
     def _service_changed(self, service: str) -> None:
         for job in self.jobs.values():

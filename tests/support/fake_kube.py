@@ -18,25 +18,13 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from orchestrator_wire.kube import Kube, now
+from tests.support.merge import merged
 
 _PATH = re.compile(
     r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<ns>[^/]+))?/(?P<plural>[a-z]+)"
     r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>status))?"
 )
 Failure = Callable[[str, str], web.Response | None]
-
-
-def _merge(target: Any, patch: Any) -> Any:
-    """Return *target* after a JSON merge patch (RFC 7396)."""
-    if not isinstance(patch, dict):
-        return patch
-    out = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            out.pop(key, None)
-        else:
-            out[key] = _merge(out.get(key), value)
-    return out
 
 
 def _at(body: Any, path: str) -> str:
@@ -149,7 +137,7 @@ class FakeKube:
             else {k: v for k, v in body.items() if k != "status"}
         )
         part.pop("metadata", None)
-        return web.json_response(self.put(plural, _merge(old, part)))
+        return web.json_response(self.put(plural, merged(old, part)))
 
     def _create(self, plural: str, body: dict[str, Any]) -> web.Response:
         name = body["metadata"]["name"]

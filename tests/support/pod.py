@@ -118,10 +118,19 @@ class PlainPod:
 
     def signal_main(self, number: int) -> None:
         """Send a signal to the wrapper, as the kubelet does to a container's PID 1."""
+        os.kill(self._wrapper(), number)
+
+    def main_hears(self, number: int) -> bool:
+        """Return whether the wrapper has a handler for a signal; without one it would be lost."""
+        status = Path(f"/proc/{self._wrapper()}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+    def _wrapper(self) -> int:
         assert self.main is not None
         children = Path(f"/proc/{self.main.pid}/task/{self.main.pid}/children")
         wait_until(lambda: bool(children.read_text().strip()), "the wrapper runs")
-        os.kill(int(children.read_text().split()[0]), number)
+        return int(children.read_text().split()[0])
 
     def finish(self) -> tuple[int, bytes, bytes]:
         """Wait for the agent; returns its exit code, output and error output."""

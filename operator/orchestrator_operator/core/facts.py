@@ -54,20 +54,15 @@ def waiting(job: OrchestratorJob, service: ServiceSpec | None) -> Waiting:
 def held_by_claim(job: OrchestratorJob, service: ServiceSpec | None, pod: Pod | None) -> Held:
     """Return what the live claim of *job* holds; *pod* is that of its attempt, if it is seen."""
     claim = job.status.claim
-    size = Demand()
-    if claim is not None and claim.resources is not None:
-        size = demand_of(claim.resources)
-    elif service is not None:
-        size = demand_of(demand(service.resources, job.spec.resources))
+    known = resources_of(job, service) if service else claim and claim.resources
     return Held(
         service=job.spec.service,
         user=job.spec.user_id,
-        demand=size,
+        demand=demand_of(known) if known else Demand(),
         pool=claim.pool if claim else "",
         node=pod.node if pod else "",
         stuck=bool(pod and pod.unschedulable and not pod.node),
         since=seconds_of(job.status.submitted_at),
-        job=job.metadata.name,
     )
 
 
@@ -81,7 +76,6 @@ def held_by_pod(pod: Pod) -> Held:
         node=pod.node,
         stuck=bool(pod.unschedulable and not pod.node),
         since=pod.created,
-        job=pod.job,
     )
 
 
@@ -154,7 +148,7 @@ def fair_share(service: str, quotas: Iterable[OrchestratorQuota]) -> FairShare:
     """Return how turns are given on *service*: as the first quota by name says that says so."""
     for quota in sorted(quotas, key=lambda quota: quota.metadata.name):
         spec = quota.status.in_force
-        if spec and spec.fair_share and (not spec.services or service in spec.services):
+        if spec and spec.fair_share and spec.counts(service):
             return spec.fair_share
     return FairShare()
 

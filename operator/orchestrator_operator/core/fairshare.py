@@ -100,7 +100,7 @@ class Shares:
     def _weights_of(self, service: str) -> list[tuple[Collection[str], dict[str, int]]]:
         found: list[tuple[Collection[str], dict[str, int]]] = []
         for rule in sorted(self._snapshot.rules, key=lambda rule: rule.name):
-            if not rule.services or service in rule.services:
+            if rule.counts(service):
                 named = {u: own.weight for u, own in rule.limits.users.items() if own.weight}
                 if named:
                     found.append((rule.only_users, named))

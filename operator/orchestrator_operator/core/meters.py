@@ -105,15 +105,10 @@ class Meters:
         quotas = [quota for quota in self._of_service(service) if quota.covers(user)]
         if not any(quota.rule.grants for quota in quotas):
             return None
-        amounts = dict(demand.amounts)
-        charges = []
-        for quota in quotas:
-            # A user's own limit is the nearer reason, so it comes first.
-            for meter in (*quota.of(user), *quota.total):
-                amount = amounts.get(meter.resource, 0) if meter.resource else ONE
-                if amount:
-                    charges.append((meter, amount))
-        return charges
+        # A user's own limit is the nearer reason, so it comes first.
+        return charges(
+            [meter for quota in quotas for meter in (*quota.of(user), *quota.total)], demand
+        )
 
     def shut(self, service: str) -> bool:
         """Return whether a limit on jobs of all users together stops every job of *service*."""
@@ -128,11 +123,7 @@ class Meters:
     def _of_service(self, service: str) -> list[_Quota]:
         found = self._by_service.get(service)
         if found is None:
-            found = self._by_service[service] = [
-                quota
-                for quota in self._quotas
-                if not quota.rule.services or service in quota.rule.services
-            ]
+            found = self._by_service[service] = [q for q in self._quotas if q.rule.counts(service)]
         return found
 
 
@@ -143,6 +134,17 @@ def caps(name: str, max_running: int | None, max_resources: Mapping[str, int]) -
         found.append(Meter(POOL, name, "maxRunning", max_running))
     for resource, limit in sorted(max_resources.items()):
         found.append(Meter(POOL, name, "maxResources", limit, resource=resource))
+    return found
+
+
+def charges(meters: Iterable[Meter], demand: Demand) -> Charges:
+    """Return what a job with *demand* adds to those of *meters* that it counts on."""
+    amounts = dict(demand.amounts)
+    found = []
+    for meter in meters:
+        amount = amounts.get(meter.resource, 0) if meter.resource else ONE
+        if amount:
+            found.append((meter, amount))
     return found
 
 

@@ -5,19 +5,20 @@ place, so that no claim holds quota while its pod waits for a node.
 """
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
 from orchestrator_crds.resources import beyond
-from orchestrator_operator.core.meters import Charges, caps, charge, full
+from orchestrator_operator.core.meters import Charges, caps, charge, charges, full
 from orchestrator_operator.core.snapshot import Demand, Held, Pool
 
 
 class NodeRoom:
     """What is free on a node."""
 
-    __slots__ = ("allocatable", "free", "kept", "name", "usable")
+    __slots__ = ("allocatable", "free", "kept", "name")
 
-    def __init__(self, name: str, allocatable: Mapping[str, int], *, usable: bool) -> None:
-        self.name, self.allocatable, self.usable = name, allocatable, usable
+    def __init__(self, name: str, allocatable: Mapping[str, int]) -> None:
+        self.name, self.allocatable = name, allocatable
         self.free = dict(allocatable)
         # Set when the node is drained for a large job: nobody else gets a place on it.
         self.kept = False
@@ -53,12 +54,7 @@ class PoolRoom:
         """Return what a job adds to the pool's caps."""
         found = self._charges.get(demand)
         if found is None:
-            amounts = dict(demand.amounts)
-            found = self._charges[demand] = [
-                (meter, amount)
-                for meter in self.caps
-                if (amount := amounts.get(meter.resource, 0) if meter.resource else 1)
-            ]
+            found = self._charges[demand] = charges(self.caps, demand)
         return found
 
     def node_for(self, pod: Demand) -> NodeRoom | None:
@@ -109,9 +105,10 @@ class Rooms:
         for name, pool in sorted(pools.items()):
             for node in pool.nodes:
                 if node.name not in self._nodes:
-                    room = NodeRoom(node.name, node.allocatable, usable=node.usable)
-                    self._nodes[node.name] = room
-            usable = [self._nodes[n.name] for n in sorted(pool.nodes, key=_name) if n.usable]
+                    self._nodes[node.name] = NodeRoom(node.name, node.allocatable)
+            usable = [
+                self._nodes[n.name] for n in sorted(pool.nodes, key=attrgetter("name")) if n.usable
+            ]
             self.pools[name] = PoolRoom(name, pool, usable)
 
     def pod(self, demand: Demand) -> Demand:
@@ -198,7 +195,3 @@ def _missing(node: NodeRoom, pod: Demand) -> float:
         ),
         default=0.0,
     )
-
-
-def _name(node: object) -> str:
-    return str(getattr(node, "name", ""))

@@ -58,7 +58,6 @@ class Held:
     stuck: bool = False
     # When its attempt was admitted.
     since: float = 0.0
-    job: str = ""
 
 
 class Backlog:
@@ -116,6 +115,10 @@ class Rule:
     only_users: Collection[str] = ()
     # A quota that is not in force yet limits already, but lets nothing start.
     grants: bool = True
+
+    def counts(self, service: str) -> bool:
+        """Return whether jobs of *service* are counted, be it only those of some users."""
+        return not self.services or service in self.services
 
 
 USUAL_TURNS = FairShare()

@@ -521,7 +521,8 @@ def test_a_main_that_waits_for_its_start_hears_sigterm(
         gates.make(pod.job)
     pod.start_main(shell=shell, deadline=3600)
     assert pod.main is not None
-    time.sleep(0.3)
+    wait_until(lambda: pod.main_hears(signal.SIGTERM), "the wrapper can hear SIGTERM")
+    time.sleep(0.3)  # and has come to where it waits
     pod.signal_main(signal.SIGTERM)
     assert pod.main.wait(timeout=5) == 143
 

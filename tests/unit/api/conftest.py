@@ -46,6 +46,7 @@ class System:
     gateway: httpx2.AsyncClient
     context: Context
     canary: Canary
+    queue: Queue
     tasks: list["asyncio.Task[None]"] = field(default_factory=list)
 
     async def upload(self, files: Any = None, **fields: Any) -> httpx2.Response:
@@ -87,7 +88,8 @@ async def system(
     events = Events(kube, "jobs", "orchestrator-api")
     attempts = Attempts(access, s3, jobs, services, events)
     gateway = create_gateway(tokens, attempts, canary, lambda: True)
-    made = System(state, s3_state, client(create_app(context)), client(gateway), context, canary)
+    rest, inside = client(create_app(context)), client(gateway)
+    made = System(state, s3_state, rest, inside, context, canary, queue)
     made.tasks = [asyncio.create_task(w.run()) for w in (jobs.live, services.watched, queue.quotas)]
     while len(state.watchers) < len(made.tasks):
         await asyncio.sleep(0.005)

@@ -3,19 +3,32 @@
 import asyncio
 from typing import Any
 
+from orchestrator_api.cache import Watched
 from tests.support.builders import job_body, quota_body
 from tests.unit.api.conftest import System
 
 
+async def put(system: System, watched: Watched[Any], body: dict[str, Any]) -> None:
+    """Set an object, and return once the watch has told the API of it."""
+    plural = "orchestratorjobs" if watched is system.context.jobs.live else "orchestratorquotas"
+    name, version = body["metadata"]["name"], system.kube.put(plural, body)["metadata"]
+    async with asyncio.timeout(5):
+        while True:
+            known = watched.items.get(name)
+            if known and known.metadata.resource_version == version["resourceVersion"]:
+                return
+            await asyncio.sleep(0.005)
+
+
 async def limit(system: System, name: str = "default", **spec: Any) -> None:
-    system.kube.put("orchestratorquotas", quota_body(name, status={"inForce": spec}, **spec))
-    await asyncio.sleep(0.05)
+    body = quota_body(name, status={"inForce": spec}, **spec)
+    await put(system, system.queue.quotas, body)
 
 
 async def wait(system: System, *numbers: int, phase: str = "Queued", **more: Any) -> None:
     for number in numbers:
-        system.kube.put("orchestratorjobs", job_body(f"job-{number}", phase=phase, **more))
-    await asyncio.sleep(0.05)
+        body = job_body(f"job-{number}", phase=phase, **more)
+        await put(system, system.context.jobs.live, body)
 
 
 async def test_one_more_than_may_wait_is_turned_away_and_leaves_nothing(system: System) -> None:
@@ -58,6 +71,5 @@ async def test_a_user_may_have_a_limit_of_their_own(system: System) -> None:
 
 async def test_only_what_is_in_force_counts(system: System) -> None:
     body = quota_body(maxQueuedPerUser=0, status={"inForce": {"maxQueuedPerUser": 5}})
-    system.kube.put("orchestratorquotas", body)
-    await asyncio.sleep(0.05)
+    await put(system, system.queue.quotas, body)
     assert (await system.upload()).status_code == 201

@@ -25,6 +25,7 @@ from tests.support.builders import (
     quota_body,
     service_body,
 )
+from tests.support.merge import merged
 
 QUOTAS = OrchestratorQuota.plural
 BEGUN = 1.0e9
@@ -35,18 +36,6 @@ SERVICES = ("example", "docking")
 def copy(body: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.dumps(body))
     return found
-
-
-def merged(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    out = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            out.pop(key, None)
-        else:
-            out[key] = merged(out.get(key), value)
-    return out
 
 
 @dataclass

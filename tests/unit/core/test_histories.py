@@ -215,13 +215,19 @@ def test_random_histories_find_a_missing_guard(monkeypatch: pytest.MonkeyPatch) 
         run_state_machine_as_test(Histories, settings=many)
 
 
-def a_lowered_quota_overtakes_a_claim() -> Cluster:
-    """Return how it went when an edit could come into force before a claim decided earlier."""
+def with_a_quota_of(max_running: int) -> tuple[Cluster, Operator]:
+    """Return a cluster and its operator, where one quota is in force."""
     cluster = begin()
-    cluster.put(QUOTAS, quota("p", None, maxRunning=1))
+    cluster.put(QUOTAS, quota("p", None, maxRunning=max_running))
     operator = Operator(cluster)
     operator.step()
     operator.land(0)
+    return cluster, operator
+
+
+def a_lowered_quota_overtakes_a_claim() -> Cluster:
+    """Return how it went when an edit could come into force before a claim decided earlier."""
+    cluster, operator = with_a_quota_of(1)
     cluster.put(JOBS, new_job(1, "example", "a"), "ADDED")
     operator.relist()
     operator.step()
@@ -238,11 +244,7 @@ def a_lowered_quota_overtakes_a_claim() -> Cluster:
 
 
 def two_passes_before_the_first_claim_is_written() -> Cluster:
-    cluster = begin()
-    cluster.put(QUOTAS, quota("p", None, maxRunning=1))
-    operator = Operator(cluster)
-    operator.step()
-    operator.land(0)
+    cluster, operator = with_a_quota_of(1)
     for number in (1, 2):
         cluster.put(JOBS, new_job(number, "example", "a"), "ADDED")
     operator.relist()
@@ -254,11 +256,7 @@ def two_passes_before_the_first_claim_is_written() -> Cluster:
 
 
 def a_claim_overtakes_the_edit_that_allows_it() -> Cluster:
-    cluster = begin()
-    cluster.put(QUOTAS, quota("p", None, maxRunning=0))
-    operator = Operator(cluster)
-    operator.step()
-    operator.land(0)
+    cluster, operator = with_a_quota_of(0)
     cluster.put(JOBS, new_job(1, "example", "a"), "ADDED")
     cluster.put(QUOTAS, quota("p", cluster.bodies[QUOTAS, "p"], maxRunning=1))
     operator.relist()

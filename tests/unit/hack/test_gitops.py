@@ -19,6 +19,7 @@ from orchestrator_crds.outcome import Outcome, killed
 from orchestrator_crds.resources import ComputeResources
 from orchestrator_operator.core import judgement
 from tests.support.builders import a_service, job_body, pool_body, quota_body, service_body
+from tests.support.merge import merged
 
 GITOPS = EXAMPLES / "gitops"
 ARGO = GITOPS / "argocd"
@@ -36,19 +37,6 @@ STATES = {"Healthy", "Progressing", "Degraded"}
 SUCCESS = Outcome(Phase.COMPLETED, Reason.SUCCEEDED, "run.sh ended with exit code 0.", 0)
 FAILURE = Outcome(Phase.FAILED, Reason.NON_ZERO_EXIT, "run.sh ended with exit code 3.", 3)
 INVALID = Outcome(Phase.INVALID, Reason.UNKNOWN_SERVICE, "There is no service exmaple.")
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """Return *target* after a merge patch, which for maps is what kustomize makes of it too."""
-    if not isinstance(patch, dict):
-        return patch
-    out = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            out.pop(key, None)
-        else:
-            out[key] = merged(out.get(key), value)
-    return out
 
 
 def loaded(path: Path) -> list[dict[str, Any]]:
