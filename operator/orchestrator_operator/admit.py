@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 from orchestrator_operator.core import facts
 from orchestrator_operator.core.admission import Plan, plan
+from orchestrator_operator.core.durations import Durations
 from orchestrator_operator.core.fairshare import Ledger, Shares
 from orchestrator_operator.core.podspec import OVERHEAD
 from orchestrator_operator.core.snapshot import Held, Pool, Service, Snapshot, User
@@ -19,6 +20,8 @@ class Admission:
         self._services: dict[str, Service] = {}
         self._pools: dict[str, Pool] = {}
         self.ledger = Ledger(at=0.0)
+        self.durations = Durations()
+        self._holding: dict[str, Held] = {}
         # Which quotas are right as they stand.
         self.right: Collection[str] = frozenset()
         # When limits change by themselves, in seconds since 1970, if they do.
@@ -41,7 +44,9 @@ class Admission:
         *claimed* are the claims under way (job uid -> what they hold), which no watch has echoed
         yet; *busy* are the jobs that something is being written for.
         """
-        held = list((self._mirror.held() | dict(claimed)).values())
+        holding = self._mirror.held()
+        self._learn(holding, now)
+        held = list((holding | dict(claimed)).values())
         quotas = [(quota, name in self.right) for name, quota in self._mirror.quotas.items()]
         rules, self.changes_at = self._limits.rules(quotas, now)
         snapshot = Snapshot(
@@ -67,17 +72,26 @@ class Admission:
             self.ledger.served[group.service, group.user] = snapshot.now
         return decided
 
-    def absorb(self, books: Ledger) -> None:
-        """Add what an operator before has booked.
+    def absorb(self, books: Ledger, durations: Durations) -> None:
+        """Add what an operator before has booked and learned.
 
         Every use decays by itself, so that sums are right; and what has run on meanwhile counts.
         """
+        durations.append(self.durations)
+        self.durations = durations
         if not self.ledger.at:
             self.ledger = books
             return
         books.advance(self.ledger.at, {}, self._half_lives(), {})
         for key, mean in books.means.items():
             self.ledger.means[key] = self.ledger.means.get(key, 0.0) + mean
+
+    def _learn(self, holding: dict[str, Held], now: float) -> None:
+        """Take in how long those held their places that hold none any more."""
+        for uid, held in self._holding.items():
+            if uid not in holding and 0 < held.since < now:
+                self.durations.add(held.service, now - held.since)
+        self._holding = holding
 
     def _half_lives(self) -> dict[str, float]:
         return {

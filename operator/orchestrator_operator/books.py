@@ -1,4 +1,4 @@
-"""What users ran lately, kept in the object store, so that a restart forgets nothing of it.
+"""What users ran lately, and how long jobs take, kept in the object store across restarts.
 
 A killed operator loses what it had not written yet, a minute of it at most.
 """
@@ -8,12 +8,15 @@ import logging
 
 from orchestrator_operator.admit import Admission
 from orchestrator_operator.bundles import Bundles
+from orchestrator_operator.core.durations import Durations
 from orchestrator_operator.core.fairshare import Ledger
 from orchestrator_wire import errors
 
 log = logging.getLogger(__name__)
 EVERY_SECONDS = 60.0
 PAUSE_SECONDS = 5.0
+# What is worth a write when it changes, and what it is when nothing is known.
+_EMPTY: dict[str, object] = {"means": [], "durations": {}}
 
 
 class Books:
@@ -46,15 +49,17 @@ class Books:
         if found is None:
             return True
         try:
-            self._admission.absorb(Ledger.from_dict(found))
-        except (ValueError, TypeError, KeyError) as error:
+            durations = Durations.from_dict(found.get("durations") or {})
+            self._admission.absorb(Ledger.from_dict(found), durations)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("What users ran lately is damaged, and begins anew: %s", error)
         return True
 
     async def write(self) -> None:
-        """Write the ledger, if there is anything in it that has changed."""
-        data = self._admission.ledger.to_dict()
-        if data["means"] == self._written.get("means", []):
+        """Write the ledger and the durations, if there is anything in them that has changed."""
+        durations = self._admission.durations.to_dict()
+        data = {**self._admission.ledger.to_dict(), "durations": durations}
+        if all(data[key] == self._written.get(key, empty) for key, empty in _EMPTY.items()):
             return
         try:
             await self._bundles.keep_books(data)

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob, Phase, Resource
@@ -21,9 +22,9 @@ from orchestrator_operator.cluster.lease import Deposed, Lease
 from orchestrator_operator.core import steps
 from orchestrator_operator.core.admission import Admitted, Plan, Refused
 from orchestrator_operator.core.blockers import too_large
-from orchestrator_operator.core.snapshot import Held
-from orchestrator_operator.explain import Telling
+from orchestrator_operator.core.snapshot import Held, Snapshot
 from orchestrator_operator.judge import Judge
+from orchestrator_operator.telling import Telling
 from orchestrator_wire import errors
 
 log = logging.getLogger(__name__)
@@ -175,6 +176,16 @@ class Decider:
         waits += [wait for wait in (soonest, later) if wait is not None]
         if waits:
             self._wake_in(max(min(waits), 0.0))
+
+    def look(self) -> Snapshot:
+        """Return everything as it is now; it does not change when the cluster does."""
+        found = self.admission.snapshot(self._claimed, (), time.time())
+        waiting = found.waiting.copy()
+        for name in self._writing:
+            job = self.mirror.jobs.get(name)
+            if job is not None and job.metadata.uid in self._claimed:
+                waiting.drop(name)
+        return replace(found, waiting=waiting, past=dict(found.past), served=dict(found.served))
 
     def _claim(self, admitted: Admitted) -> None:
         job = self.mirror.jobs[admitted.name]

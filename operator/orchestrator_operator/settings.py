@@ -17,6 +17,7 @@ class Settings(WireSettings):
     gateway_host: str = Field(description="Name of the gateway's Service, looked up at the start.")
     gateway_port: int = 8081
     probe_port: int = 8080
+    enquiry_port: int = 8083
     lease_seconds: int = 15
     relist_seconds: float = 30.0
     sweep_seconds: float = 3600.0

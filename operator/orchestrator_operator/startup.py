@@ -23,6 +23,7 @@ from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core.podspec import Surroundings
 from orchestrator_operator.ended import Ended
+from orchestrator_operator.enquiries import Enquiries
 from orchestrator_operator.mirror import JOBS, Mirror
 from orchestrator_operator.reconcile import Decider
 from orchestrator_operator.relist import Relist
@@ -48,9 +49,11 @@ async def main() -> None:
     told_to_end = asyncio.Event()
     catch_signals(told_to_end)
     await serve_probes(settings.probe_port)
+    enquiries = Enquiries()
+    await serve(enquiries.app(), settings.enquiry_port)
     kube = await Kube.connect()
     lease = Lease(kube, settings.namespace, settings.pod_uid, settings.lease_seconds)
-    leading = asyncio.create_task(lead(settings, kube, lease, told_to_end))
+    leading = asyncio.create_task(lead(settings, kube, lease, told_to_end, enquiries))
     ended = asyncio.create_task(told_to_end.wait())
     await asyncio.wait({leading, ended}, return_when=asyncio.FIRST_COMPLETED)
     if not told_to_end.is_set():
@@ -84,12 +87,23 @@ async def serve_probes(port: int) -> None:
 
     app = web.Application()
     app.add_routes([web.get("/livez", alive), web.get("/readyz", alive)])
+    await serve(app, port)
+
+
+async def serve(app: web.Application, port: int) -> None:
+    """Serve *app* for as long as the process lives."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()
 
 
-async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asyncio.Event) -> None:
+async def lead(
+    settings: Settings,
+    kube: Kube,
+    lease: Lease,
+    told_to_end: asyncio.Event,
+    enquiries: Enquiries,
+) -> None:
     """Become the leader, then watch and decide until something ends that must not."""
     await lease.acquire()
     log.info("Leading, epoch %d, as %s.", lease.epoch, settings.pod_name)
@@ -128,6 +142,7 @@ async def lead(settings: Settings, kube: Kube, lease: Lease, told_to_end: asynci
     own.add(asyncio.create_task(callbacks.forever(LOOK_EVERY_SECONDS), name="callbacks"))
     decider.synced = True
     decider.look_again()
+    enquiries.open(decider)
     own.add(
         asyncio.create_task(
             relist.forever(settings.relist_seconds, decider.look_again), name="relist"

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator_operator.core.fairshare import Shares, Standing
-from orchestrator_operator.core.meters import Charges, Meters, charge, full
-from orchestrator_operator.core.rooms import Door, Rooms
+from orchestrator_operator.core.meters import Charges, Meter, Meters, charge, full
+from orchestrator_operator.core.rooms import Door, NodeRoom, Rooms
 from orchestrator_operator.core.snapshot import Group, Service, Snapshot
 
 # What comes before shares in the order of turns: whether the user had a turn lately, or since when
@@ -58,16 +58,19 @@ class Plan:
     cut: bool = False
 
 
-class _Queue:
+class Queue:
     """The waiting jobs of one group, in a pass."""
 
     __slots__ = (
         "charges",
+        "door",
         "doors",
         "facts",
         "group",
         "jobs",
+        "kept",
         "next",
+        "node",
         "parts",
         "pod",
         "standing",
@@ -82,6 +85,10 @@ class _Queue:
         self.parts: list[tuple[int, int]] = []
         self.doors: Sequence[Door] = ()
         self.pod = group.demand
+        # Where the last of them went, and what is kept for the next one.
+        self.door: Door | None = None
+        self.node: NodeRoom | None = None
+        self.kept: Sequence[Meter | NodeRoom] = ()
 
     def place(self, number: int, now: float) -> Place:
         """Return the place of the head in the order of turns."""
@@ -111,14 +118,19 @@ class _Queue:
 _USUAL: Rank = (1, 0.0, 0)
 
 
-def plan(snapshot: Snapshot, most: int | None = None) -> Plan:
-    """Decide on the waiting jobs; admits at most *most*. Equal snapshots give equal plans."""
-    return _Pass(snapshot).run(most)
+def plan(snapshot: Snapshot, most: int | None = None, until: str = "") -> Plan:
+    """Decide on the waiting jobs. Equal snapshots give equal plans.
+
+    Admits at most *most*, and ends once it has admitted the job named *until*.
+    """
+    return Pass(snapshot).run(most, until)
 
 
-class _Pass:
+class Pass:
+    """A pass under way, as deep in its decisions as it has come."""
+
     def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self.snapshot, self.now = snapshot, snapshot.now
         self.meters = Meters(snapshot.rules)
         self.rooms = Rooms(snapshot.pools, snapshot.overhead)
         self.shares = Shares(snapshot)
@@ -132,11 +144,11 @@ class _Pass:
             standing = self.shares.of(held.service, held.user)
             standing.add(self.shares.parts(held.service, held.demand))
             standing.served = max(standing.served, held.since)
-        self.rooms.hold(self.snapshot.held)
+        self.nodes = self.rooms.hold(self.snapshot.held)
 
-    def run(self, most: int | None) -> Plan:
-        queues = self._queues()
-        now = self.snapshot.now
+    def run(self, most: int | None, until: str = "") -> Plan:
+        """Admit until nothing more can be, *most* have been, or *until* is; ends the pass."""
+        queues, now = self.queues(), self.now
         turns = [queue.place(number, now) for number, queue in enumerate(queues)]
         heapq.heapify(turns)
         cut = False
@@ -144,11 +156,14 @@ class _Pass:
             if most is not None and len(self.admitted) >= most:
                 cut = True
                 break
+            if until and self.admitted and self.admitted[-1].name == until:
+                cut = True
+                break
             place = turns[0]
             queue = queues[place[4]]
             # If not, the user had a turn by another of its queues since.
             if place[5] == queue.standing.turn and not (
-                self._serve(queue) and self._skip_busy(queue)
+                self.serve(queue) and self.skip_busy(queue)
             ):
                 heapq.heappop(turns)
             else:
@@ -157,10 +172,13 @@ class _Pass:
             self.snapshot, self.admitted, self.refused, self.meters, self.rooms, self.shares, cut
         )
 
-    def _queues(self) -> list[_Queue]:
-        """Return the queues whose heads could be admitted, if there were room for them."""
+    def queues(self, *, shut_too: bool = False) -> list[Queue]:
+        """Return the queues whose heads could be admitted, if there were room for them.
+
+        Those of services that are full as a whole are left out, unless *shut_too*.
+        """
         services, shares, meters = self.snapshot.services, self.shares, self.meters
-        shut = {name for name in services if meters.shut(name)}
+        shut = {name for name in services if not shut_too and meters.shut(name)}
         asked: dict[Group, str | None] = {}
         queues = []
         for group, jobs in self.snapshot.waiting.groups.items():
@@ -179,16 +197,16 @@ class _Pass:
             charges = meters.of(service, group.user, group.demand)
             if charges is None:
                 continue
-            queue = _Queue(group, jobs, facts, shares.of(service, group.user))
+            queue = Queue(group, jobs, facts, shares.of(service, group.user))
             queue.charges = charges
             queue.parts = shares.parts(service, group.demand)
             queue.doors = self.rooms.doors(facts.pools, group.demand)
             queue.pod = self.rooms.pod(group.demand)
-            if self._skip_busy(queue):
+            if self.skip_busy(queue):
                 queues.append(queue)
         return queues
 
-    def _skip_busy(self, queue: _Queue) -> bool:
+    def skip_busy(self, queue: Queue) -> bool:
         """Go on to the next job that can be admitted; returns whether there is one."""
         jobs, busy = queue.jobs, self.snapshot.busy
         while queue.next < len(jobs):
@@ -208,18 +226,18 @@ class _Pass:
             found = found or resource
         return found
 
-    def _serve(self, queue: _Queue) -> bool:
+    def serve(self, queue: Queue) -> bool:
         """Admit the head of *queue*; returns whether that was possible."""
         charges, group = queue.charges, queue.group
         for meter, amount in charges:
             if meter.used + meter.kept + amount > meter.limit:
-                self._keep(queue)
+                queue.kept = self._keep(queue)
                 return False
         found = self.rooms.find(queue.doors, queue.pod)
         if found is None:
-            self._keep(queue)
+            queue.kept = self._keep(queue)
             return False
-        door, node = found
+        door, node = queue.door, queue.node = found
         charge(door.charges)
         if node is not None:
             node.take(queue.pod)
@@ -227,24 +245,29 @@ class _Pass:
             meter.used += amount
         standing = queue.standing
         standing.add(queue.parts)
-        standing.served = self.snapshot.now
+        standing.served = self.now
         standing.turn += 1
         self.admitted.append(Admitted(queue.jobs[queue.next][1], group, door.pool.name))
         queue.next += 1
         return True
 
-    def _keep(self, queue: _Queue) -> None:
-        """Keep room for a job that has waited long enough, if room is all that it lacks."""
+    def _keep(self, queue: Queue) -> Sequence[Meter | NodeRoom]:
+        """Keep room for a job that has waited long enough, if room is all that it lacks.
+
+        Returns what is kept for it.
+        """
         since, _ = queue.jobs[queue.next]
-        if self.snapshot.now - since < queue.facts.fair_share.aging_seconds:
-            return
+        if self.now - since < queue.facts.fair_share.aging_seconds:
+            return ()
         lacking = full(queue.charges)
         if any(not meter.resource or meter.kept for meter in lacking):
-            return
+            return ()
         amounts = {id(meter): amount for meter, amount in queue.charges}
         if any(amounts[id(meter)] > meter.limit for meter in lacking):
-            return
+            return ()
         for meter in lacking:
             meter.kept = amounts[id(meter)]
-        if not lacking:
-            self.rooms.keep(queue.doors, queue.pod)
+        if lacking:
+            return lacking
+        node = self.rooms.keep(queue.doors, queue.pod)
+        return (node,) if node else ()

@@ -148,10 +148,10 @@ def charges(meters: Iterable[Meter], demand: Demand) -> Charges:
     return found
 
 
-def charge(charges: Charges) -> None:
-    """Count one job."""
+def charge(charges: Charges, times: int = 1) -> None:
+    """Count one job more, or with -1 one less."""
     for meter, amount in charges:
-        meter.used += amount
+        meter.used += amount * times
 
 
 def full(charges: Charges) -> list[Meter]:

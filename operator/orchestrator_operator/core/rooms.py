@@ -4,7 +4,7 @@ Where a pod goes is the scheduler's to decide. What is decided here is only whet
 place, so that no claim holds quota while its pod waits for a node.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from orchestrator_crds.resources import beyond
@@ -29,6 +29,11 @@ class NodeRoom:
         for resource, amount in pod.amounts:
             free[resource] = free.get(resource, 0) - amount
 
+    def give(self, pod: Demand) -> None:
+        """Count a pod no more."""
+        for resource, amount in pod.amounts:
+            self.free[resource] = self.free.get(resource, 0) + amount
+
     def fits(self, pod: Demand) -> bool:
         """Return whether there is room for a pod."""
         free = self.free
@@ -43,11 +48,12 @@ class PoolRoom:
 
     def __init__(self, name: str, pool: Pool, nodes: list[NodeRoom]) -> None:
         self.name, self.pool, self.nodes = name, pool, nodes
+        self._places = {node.name: place for place, node in enumerate(nodes)}
         self.caps = caps(name, pool.max_running, pool.max_resources)
         # Jobs whose pods wait here for a node: another of the kind would wait as well.
         self.stuck: list[Demand] = []
         self._charges: dict[Demand, Charges] = {}
-        # Up to which node there is no room for such a pod; room only shrinks within a pass.
+        # Up to which node there is no room for such a pod, as long as no pod ends.
         self._seen: dict[Demand, int] = {}
 
     def charges(self, demand: Demand) -> Charges:
@@ -68,6 +74,13 @@ class PoolRoom:
             place += 1
         self._seen[pod] = place
         return None
+
+    def freed(self, node: NodeRoom) -> None:
+        """Take note that a pod on *node* has ended."""
+        place = self._places.get(node.name)
+        if place is not None:
+            for pod, seen in self._seen.items():
+                self._seen[pod] = min(seen, place)
 
     def crowded(self, demand: Demand) -> bool:
         """Return whether a pod that takes no more than *demand* already waits for a node here."""
@@ -121,24 +134,37 @@ class Rooms:
             found = self._pods[demand] = Demand.of(amounts)
         return found
 
-    def hold(self, held: Iterable[Held]) -> None:
-        """Count what runs already: first what has its node, then what will find one."""
-        later = []
-        for item in held:
+    def hold(self, held: Sequence[Held]) -> list[NodeRoom | None]:
+        """Count what runs already: first what has its node, then what will find one.
+
+        Returns the node of each, or None where it is not known.
+        """
+        later, found = [], [self._nodes.get(item.node) for item in held]
+        for number, item in enumerate(held):
             pool = self.pools.get(item.pool)
             if pool is not None:
                 charge(pool.charges(item.demand))
-            node = self._nodes.get(item.node)
+            node = found[number]
             if node is not None:
                 node.take(self.pod(item.demand))
             elif pool is not None and not item.node:
                 if item.stuck:
                     pool.stuck.append(item.demand)
                 else:
-                    later.append((pool, self.pod(item.demand)))
-        for pool, pod in later:
+                    later.append((number, pool, self.pod(item.demand)))
+        for number, pool, pod in later:
             if (room := pool.node_for(pod)) is not None:
                 room.take(pod)
+                found[number] = room
+        return found
+
+    def release(self, charges: Charges, node: NodeRoom | None, pod: Demand) -> None:
+        """Count a pod no more: neither on its pool's caps nor on its node."""
+        charge(charges, -1)
+        if node is not None:
+            node.give(pod)
+            for pool in self.pools.values():
+                pool.freed(node)
 
     def doors(self, pools: Iterable[str], demand: Demand) -> list[Door]:
         """Return those of *pools* that exist, as jobs with *demand* find them."""

@@ -86,6 +86,24 @@ class Backlog:
         """Return a waiting job, or None when no job of this name waits."""
         return self._known.get(name)
 
+    def copy(self) -> "Backlog":
+        """Return what it is now; nothing done to the one changes the other."""
+        found = Backlog()
+        found.groups = {group: list(jobs) for group, jobs in self.groups.items()}
+        found._known = dict(self._known)
+        return found
+
+    def of_service(self, service: str) -> "Backlog":
+        """Return those that wait for *service*."""
+        found = Backlog()
+        found.groups = {g: list(jobs) for g, jobs in self.groups.items() if g.service == service}
+        found._known = {n: job for n, job in self._known.items() if job.group.service == service}
+        return found
+
+    def count(self, service: str) -> int:
+        """Return how many wait for *service*."""
+        return sum(len(jobs) for group, jobs in self.groups.items() if group.service == service)
+
     def put(self, job: Waiting) -> None:
         """Take in a job, in place of what was known of it."""
         if self._known.get(job.name) == job:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from orchestrator_crds import OrchestratorJob
 from orchestrator_operator.core.admission import plan
-from orchestrator_operator.explain import LOOKED_AT, PER_SECOND, Telling
+from orchestrator_operator.telling import LOOKED_AT, PER_SECOND, Telling
 from tests.support.builders import a_job, a_quota
 from tests.support.world import NOW, jobs, world
 
