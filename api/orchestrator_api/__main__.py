@@ -18,6 +18,7 @@ from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
 from orchestrator_api.ids import Ids, highest_in_use
+from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
 from orchestrator_api.settings import Settings
 from orchestrator_api.submit import Submissions
@@ -86,7 +87,8 @@ async def main() -> None:
     await canary.open()
     queue = Queue(kube, settings.jobs_namespace, jobs.live)
     submissions = Submissions(store, cluster, ids, services, queue, settings.callback_hosts)
-    context = Context(store, cluster, jobs, services, submissions)
+    operator = Operator(settings.operator_host, settings.operator_port)
+    context = Context(store, cluster, jobs, services, submissions, operator)
     gateway = create_gateway(
         Tokens(kube, settings.jobs_namespace),
         Attempts(cluster, store, jobs, services, events),

@@ -1,10 +1,10 @@
-"""The public application: the old system's REST contract on port 5000."""
+"""The public application on port 5000: the old system's REST contract, and /v1 beside it."""
 
 from fastapi import FastAPI
 
 from orchestrator_api import errors
 from orchestrator_api.dependencies import Context
-from orchestrator_api.routes import health, jobs
+from orchestrator_api.routes import health, jobs, v1
 
 
 def create_app(context: Context) -> FastAPI:
@@ -19,6 +19,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.include_router(jobs.router)
+    app.include_router(v1.router)
     app.include_router(health.router)
     errors.install(app)
     return app

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
+from orchestrator_api.operator import Operator
 from orchestrator_api.submit import Submissions
 from orchestrator_wire.s3 import Store
 
@@ -20,6 +21,7 @@ class Context:
     jobs: Jobs
     services: Services
     submissions: Submissions
+    operator: Operator
 
 
 async def _context(request: Request) -> Context:

@@ -1,6 +1,7 @@
 """What the API answers when it cannot do what it was asked: every status and every wording.
 
-The body is the old system's, since portals read it: id 0, status Unknown, and the message.
+The body is the old system's, since portals read it: id 0, status Unknown, and the message. Under
+/v1 it is a problem document instead.
 """
 
 import logging
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from orchestrator_api import problems
 from orchestrator_wire import errors as wire
 
 log = logging.getLogger(__name__)
@@ -102,46 +104,50 @@ class Unavailable(ApiError):  # noqa: N818
 _RETRY_AFTER = {429: "30", 503: "5"}
 
 
-def _answer(status: int, message: str) -> JSONResponse:
+def _answer(request: Request, status: int, message: str) -> JSONResponse:
     after = _RETRY_AFTER.get(status)
     headers = {"Retry-After": after} if after else None
+    if request.url.path.startswith(problems.PREFIX):
+        return problems.problem(status, message, request.url.path, headers)
     body = {"id": 0, "status": "Unknown", "message": message}
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-async def _api_error(_: Request, error: Exception) -> Response:
+async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  (registered for it alone)
-    return _answer(error.status, error.message)
+    return _answer(request, error.status, error.message)
 
 
-async def _store_error(_: Request, error: Exception) -> Response:
+async def _store_error(request: Request, error: Exception) -> Response:
     log.warning("Object store: %s", error)
-    return _answer(503, "The file store cannot be reached now; try again later.")
+    return _answer(request, 503, "The file store cannot be reached now; try again later.")
 
 
-async def _cluster_error(_: Request, error: Exception) -> Response:
+async def _cluster_error(request: Request, error: Exception) -> Response:
     log.warning("Kubernetes: %s", error)
-    return _answer(503, "The job database cannot be reached now; try again later.")
+    return _answer(request, 503, "The job database cannot be reached now; try again later.")
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     log.error("Kubernetes refuses a request of ours: %s", error)
-    return _answer(503, "Kubernetes refuses this now; the administrator's log tells why.")
+    return _answer(request, 503, "Kubernetes refuses this now; the administrator's log tells why.")
 
 
-async def _bad_parameter(_: Request, error: Exception) -> Response:
+async def _bad_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return _answer(400, "Invalid id, should be a positive number")
+    return _answer(request, 400, "Invalid id, should be a positive number")
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    return _answer(error.status_code, str(error.detail))
+    return _answer(request, error.status_code, str(error.detail))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s", request.method, request.url.path, exc_info=error)
-    return _answer(500, "Something went wrong here that should not; the administrator's log tells.")
+    return _answer(
+        request, 500, "Something went wrong here that should not; the administrator's log tells."
+    )
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

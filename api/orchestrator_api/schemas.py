@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from orchestrator_crds import OrchestratorJob, Phase
+from orchestrator_crds.explanation import Explanation
 from orchestrator_crds.lifecycle import LIVE
 
 
@@ -27,6 +28,19 @@ class Pong(BaseModel):
     """The answer of the root path."""
 
     message: Literal["pong"] = "pong"
+
+
+class JobExplanation(Explanation):
+    """Why a job waits, or how it is doing if it does not."""
+
+    id: int = Field(description="The job's number.")
+    status: str = Field(description="Queued, Submitted, Running, …")
+    reason: str = Field(description="The nearest reason, as one word; empty when there is none.")
+    message: str = Field(description="The same as a sentence for people.")
+    complete: bool = Field(
+        description="False when the operator, which knows all but reason and message, could not "
+        "be asked. Ask again."
+    )
 
 
 _WORDS = {

@@ -59,13 +59,15 @@ class Explanation(Model):
         description="Whose turn it is among the jobs that wait for the service, from 1; null when "
         "it is far back.",
     )
-    waiting: int = Field(description="How many jobs wait for the service.")
+    waiting: int | None = Field(default=None, description="How many jobs wait for the service.")
     blockers: tuple[Blocker, ...] = Field(
+        default=(),
         description="What is in the way, the nearest first; empty when it is only a matter of "
-        "moments."
+        "moments.",
     )
     remedies: tuple[Remedy, ...] = Field(
-        description="The smallest changes that would start it now; each is enough by itself."
+        default=(),
+        description="The smallest changes that would start it now; each is enough by itself.",
     )
     expected_start: ExpectedStart | None = Field(
         default=None, description="Learned from how long jobs took; null when that is not known."

@@ -6,14 +6,17 @@ comes twice in autumn opens once; but one whose minute or hour begins with * ope
 clock shows so, and thus never or twice.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from orchestrator_crds.quota import Limits, Override, QuotaSpec, Window
+from orchestrator_crds.quota import Limits, Override, QuotaSpec, UserLimits, Window
 
+# cronsim takes a sixth, for seconds.
+FIELDS = 5
 _LAYERED = (
     "max_running",
     "max_running_per_user",
@@ -27,57 +30,62 @@ class InForce:
     """The limits of one quota at one moment.
 
     *open* are the names of the windows and overrides that count; *until* is when that may change,
-    in seconds since 1970, or None when it never does by itself.
+    in seconds since 1970, or None when it never does by itself. *origins* tells by which one
+    a limit is set: `users.alice.maxResources.cpu` by `windows.night.`.
     """
 
     limits: Limits
     open: tuple[str, ...] = ()
     until: float | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 def in_force(spec: QuotaSpec, now: float) -> InForce:
     """Return the limits of *spec* at *now*, in seconds since 1970; raises ValueError if wrong."""
-    layers: list[tuple[str, Limits]] = []
+    layers: list[tuple[str, str, Limits]] = []
     changes: list[float] = []
     for name, window in sorted(spec.windows.items()):
         begin, end, following = _around(window, now)
         if begin <= now < end:
-            layers.append((name, window))
+            layers.append(("windows", name, window))
             changes.append(end)
         if following is not None:
             changes.append(following)
     for name, override in sorted(spec.overrides.items()):
         begin, end = _span(override)
         if begin <= now < end:
-            layers.append((name, override))
+            layers.append(("overrides", name, override))
         changes += [moment for moment in (begin, end) if moment > now]
     limits: Limits = spec
-    for _, layer in layers:
+    origins: dict[str, str] = {}
+    for where, name, layer in layers:
         limits = _over(limits, layer)
-    return InForce(limits, tuple(name for name, _ in layers), min(changes, default=None))
+        origins |= dict.fromkeys(_set_by(layer), f"{where}.{name}.")
+    names = tuple(name for _, name, _ in layers)
+    return InForce(limits, names, min(changes, default=None), origins)
 
 
 def problem(spec: QuotaSpec, now: float) -> tuple[str, str] | None:
     """Return the first thing that is wrong with windows or overrides, as (field, sentence)."""
     for name, window in sorted(spec.windows.items()):
-        field = f"spec.windows.{name}"
+        where = f"spec.windows.{name}"
         try:
             _zone(window)
         except ValueError as error:
-            return f"{field}.timeZone", str(error)
+            return f"{where}.timeZone", str(error)
         try:
             if _fire(window, now) is None:
-                return f"{field}.schedule", f"{window.schedule!r} never comes."
+                return f"{where}.schedule", f"{window.schedule!r} never comes."
         except ValueError as error:
-            return f"{field}.schedule", str(error)
+            return f"{where}.schedule", str(error)
     for name, override in sorted(spec.overrides.items()):
-        field = f"spec.overrides.{name}"
+        where = f"spec.overrides.{name}"
         try:
             begin, end = _span(override)
         except ValueError:
-            return field, "startsAt and endsAt must be RFC 3339 times, with a time zone."
+            return where, "startsAt and endsAt must be RFC 3339 times, with a time zone."
         if begin >= end:
-            return f"{field}.endsAt", "It ends before it starts."
+            return f"{where}.endsAt", "It ends before it starts."
     return None
 
 
@@ -106,6 +114,8 @@ def _fire(window: Window, now: float, *, back: bool = False) -> float | None:
         cron = CronSim(window.schedule, start, reverse=back)
     except CronSimError as error:
         raise ValueError(f"{window.schedule!r} is no cron expression: {error}.") from error
+    if len(window.schedule.split()) != FIELDS:
+        raise ValueError(f"{window.schedule!r} has more fields than the {FIELDS} of cron.")
     each = any(part.startswith("*") for part in cron.parts[1:3])
     for at in cron:
         moments = _openings(at, zone, each=each)
@@ -151,6 +161,17 @@ def _moment(text: str) -> float:
     if found.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
     return found.timestamp()
+
+
+def _set_by(layer: Limits | UserLimits) -> Iterator[str]:
+    """Yield the limits that *layer* sets, as paths within it."""
+    for name, value in layer.to_dict().items():
+        if name in {"maxResources", "maxResourcesPerUser"}:
+            yield from (f"{name}.{resource}" for resource in value)
+        elif name.startswith("max"):
+            yield name
+    for user, own in layer.users.items() if isinstance(layer, Limits) else ():
+        yield from (f"users.{user}.{name}" for name in _set_by(own))
 
 
 def _over(base: Limits, layer: Limits) -> Limits:

@@ -113,3 +113,55 @@ def test_resources_are_counted_and_a_job_may_ask_for_less_or_too_much(place: Pla
     assert (status["phase"], status["reason"]) == ("Invalid", "BeyondService")
     for number in (first, second):
         stop(place, number)
+
+
+def explained(place: Place, number: int) -> dict[str, Any]:
+    answer = httpx2.get(f"{place.front}/v1/jobs/{number}/explain", timeout=30)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_waiting_job_is_explained_and_doing_what_is_said_starts_it(place: Place) -> None:
+    service(place, "explained")
+    quota = {"services": ["explained"], "maxRunning": 9, "maxRunningPerUser": 1}
+    place.apply("OrchestratorQuota", "narrow", quota)
+    in_force(place, "narrow", maxRunningPerUser=1)
+    # How long jobs take is learned from one that has ended.
+    place.wait(place.upload("true", user=25, service="explained"))
+    first = place.upload(WAITS, user=25, service="explained")
+    place.wait(first, "Running")
+    waiting = [place.upload(WAITS, user=25, service="explained") for _ in range(2)]
+    last = waiting[1]
+
+    def known() -> dict[str, Any]:
+        found = explained(place, last)
+        return found if found["complete"] and found["expectedStart"] else {}
+
+    told = until(known, "the operator explains")
+    assert (told["status"], told["reason"]) == ("Queued", "UserLimit")
+    assert (told["position"], told["waiting"]) == (2, 2)
+    assert told["asOf"] <= told["expectedStart"]["earliest"] <= told["expectedStart"]["latest"]
+    [blocker] = told["blockers"]
+    assert (blocker["kind"], blocker["name"]) == ("OrchestratorQuota", "narrow")
+    assert (blocker["field"], blocker["limit"], blocker["used"], blocker["yours"]) == (
+        "spec.maxRunningPerUser", 1, 1, 1,
+    )  # fmt: skip
+    # Ending the one that runs would start the other one, so only the limit is left to change.
+    [remedy] = told["remedies"]
+    [change] = remedy["changes"]
+    assert (change["field"], change["before"], change["after"]) == (
+        "spec.users.25.maxRunning",
+        1,
+        3,
+    )
+    edited = {**quota, "users": {"25": {"maxRunning": change["after"]}}}
+    place.apply("OrchestratorQuota", "narrow", edited)
+    place.wait(last, "Running")
+    assert explained(place, last)["blockers"] == []
+    with place.stopped("operator"):
+        more = place.upload("true", user=25, service="explained")
+        told = explained(place, more)
+        assert (told["complete"], told["message"]) == (False, "The job waits for its turn.")
+    for number in (first, *waiting, more):
+        stop(place, number)

@@ -55,9 +55,9 @@ def held(user: str = "a", *, service: str = "example", demand: Demand = SMALL, *
 
 
 def rule(quota: OrchestratorQuota, now: float = NOW) -> Rule:
-    limits = windows.in_force(quota.spec, now).limits
-    spec = quota.spec
-    return Rule(quota.metadata.name, limits, spec.services, spec.only_users)
+    at, spec = windows.in_force(quota.spec, now), quota.spec
+    name = quota.metadata.name
+    return Rule(name, at.limits, spec.services, spec.only_users, origins=at.origins)
 
 
 def node(name: str = "n1", *, usable: bool = True, **amounts: Any) -> Node:

@@ -80,6 +80,12 @@ def _limit(plan: Plan, group: Group, meter: Meter, amount: int) -> Blocker:
 def _sentence(meter: Meter, amount: int, who: str) -> tuple[Reason, str]:
     own, resource = bool(meter.user), meter.resource
     if not resource:
+        if meter.limit == 0:
+            whom = "this user run no job" if own else "no job run"
+            return (
+                Reason.USER_LIMIT if own else Reason.SERVICE_LIMIT,
+                f"{who} lets {whom} now; an administrator can raise the limit.",
+            )
         if own:
             return Reason.USER_LIMIT, (
                 f"{who} lets one user run {jobs(meter.limit)} at once; {meter.used} of this user's "

@@ -130,7 +130,8 @@ class Limits:
 
 
 def _rule(name: str, spec: QuotaSpec, at: windows.InForce, *, grants: bool) -> Rule:
-    return Rule(name, at.limits, frozenset(spec.services), frozenset(spec.only_users), grants)
+    services, users = frozenset(spec.services), frozenset(spec.only_users)
+    return Rule(name, at.limits, services, users, grants, at.origins)
 
 
 def service(found: OrchestratorService, quotas: Iterable[OrchestratorQuota]) -> snapshot.Service:

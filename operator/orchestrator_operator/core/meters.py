@@ -70,12 +70,15 @@ class _Quota:
     def _meters(
         self, jobs: int | None, amounts: Mapping[str, int], field: str, user: str
     ) -> list[Meter]:
-        name = self.rule.name
+        name, origins = self.rule.name, self.rule.origins
         meters = []
         if jobs is not None:
-            meters.append(Meter(QUOTA, name, field.format("Running"), jobs, user=user))
+            where = field.format("Running")
+            where = origins.get(where, "") + where
+            meters.append(Meter(QUOTA, name, where, jobs, user=user))
         for resource, limit in sorted(amounts.items()):
             where = field.format("Resources")
+            where = origins.get(f"{where}.{resource}", "") + where
             meters.append(Meter(QUOTA, name, where, limit, resource=resource, user=user))
         return meters
 

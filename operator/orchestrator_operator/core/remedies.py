@@ -111,7 +111,8 @@ class _Knob:
     def of(cls, meter: Meter) -> "_Knob":
         # A user's limit is raised for this user, not for everybody.
         part = "Resources" if meter.resource else "Running"
-        field = f"users.{meter.user}.max{part}" if meter.user else meter.field
+        own = f"users.{meter.user}.max{part}"
+        field = meter.field if not meter.user or meter.field.endswith(own) else own
         return cls(meter.kind, meter.name, field, meter.user, meter.resource, meter.limit)
 
     @property

@@ -133,6 +133,8 @@ class Rule:
     only_users: Collection[str] = ()
     # A quota that is not in force yet limits already, but lets nothing start.
     grants: bool = True
+    # Which limits come from a window or override: path -> what stands before it (`windows`).
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self, service: str) -> bool:
         """Return whether jobs of *service* are counted, be it only those of some users."""

@@ -15,6 +15,7 @@ from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
 from orchestrator_api.ids import Ids, highest_in_use
+from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tokens import BadToken, Caller
@@ -82,7 +83,8 @@ async def system(
     queue = Queue(kube, "jobs", jobs.live)
     ids = Ids(kube, "system", lambda: highest_in_use(kube, s3, "jobs"))
     submissions = Submissions(s3, access, ids, services, queue, HOSTS)
-    context = Context(s3, access, jobs, services, submissions)
+    operator = Operator("127.0.0.1", 9)  # the discard port: nobody listens
+    context = Context(s3, access, jobs, services, submissions, operator)
     canary = Canary(0)
     tokens: Any = PlainTokens()
     events = Events(kube, "jobs", "orchestrator-api")

@@ -247,3 +247,25 @@ def test_an_explanation_tells_all_of_it() -> None:
         "expectedStart": {"earliest": "1970-01-01T02:47:20Z", "latest": "1970-01-01T02:47:20Z"},
     }
     assert explain(snapshot, "gone", past) is None
+
+
+def test_a_limit_that_a_window_sets_is_named_where_it_stands() -> None:
+    night = {"schedule": "0 0 * * *", "durationSeconds": 86400, "maxRunning": 0}
+    until = {"endsAt": "2100-01-01T00:00:00Z", "users": {"a": {"maxRunning": 0}}}
+    quota = a_quota("default", windows={"night": night}, overrides={"talk": until})
+    snapshot = world([job("next")], quota)
+    found = explain(snapshot, "next", Durations())
+    assert found is not None
+    assert [(one.field, one.message) for one in found.blockers] == [
+        (
+            "spec.overrides.talk.users.a.maxRunning",
+            "Quota default lets this user run no job now; an administrator can raise the limit.",
+        ),
+        (
+            "spec.windows.night.maxRunning",
+            "Quota default lets no job run now; an administrator can raise the limit.",
+        ),
+    ]
+    assert [change.field for change in found.remedies[0].changes] == [
+        one.field for one in found.blockers
+    ]

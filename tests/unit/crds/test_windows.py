@@ -531,6 +531,12 @@ def test_a_day_that_never_comes_is_a_problem(schedule: str) -> None:
     assert schedule in found[1]
 
 
+def test_seconds_are_no_field_of_cron() -> None:
+    found = problem(one("0 0 * * * 30"), NOW)
+    assert found is not None
+    assert found[1] == "'0 0 * * * 30' has more fields than the 5 of cron."
+
+
 @pytest.mark.parametrize(
     "schedule",
     ["0 0 29 2 1#5", "0 0 29 2 MON", "0 0 */29 2 MON", "0 0 * 2 1#5", "0 0 L * 1#5", "0 0 LW 2 *"],
