@@ -532,9 +532,9 @@ def test_a_day_that_never_comes_is_a_problem(schedule: str) -> None:
 
 
 def test_seconds_are_no_field_of_cron() -> None:
-    found = problem(one("0 0 * * * 30"), NOW)
+    found = problem(one("30 0 0 * * *"), NOW)
     assert found is not None
-    assert found[1] == "'0 0 * * * 30' has more fields than the 5 of cron."
+    assert found[1] == "'30 0 0 * * *' has more fields than the 5 of cron."
 
 
 @pytest.mark.parametrize(
