@@ -35,6 +35,7 @@ INSTALL = (
     Step("helm install", helm.install, "helm"),
     Step("example services, quota and pool", helm.apply_examples, "examples"),
 )
+SIMULATION = Step("KWOK from source", toolchain.build_kwok, "kwok")
 FRONT_DOOR = Step("front door", helm.wait_for_front, "front")
 
 
@@ -86,7 +87,7 @@ def test() -> int:
     """Run every check there is, on a cluster that it brings up and takes away."""
     checks.lint()
     count = checks.tests("unit", *checks.IN_PARALLEL)
-    run_steps(steps_up())
+    run_steps([*steps_up(), SIMULATION])
     count += checks.tests("contract")
     count += checks.tests("cluster")
     # Takes the cluster down, so it comes last.
@@ -123,7 +124,7 @@ def main() -> int:
         "start": lambda: run([*BUILD, *START]),
         "images": lambda: publish_images(words),
         "migrate": lambda: migrate.main(words),
-        "soak": lambda: checks.module("tests.soak", words),
+        "soak": lambda: run([*TOOLS, SIMULATION]) or checks.module("tests.soak", words),
         "kubectl": lambda: helm.command("kubectl", words),
         "helm": lambda: helm.command("helm", words),
     }

