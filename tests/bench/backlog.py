@@ -1,0 +1,80 @@
+"""How soon an operator that starts with a long queue admits: `hack/python -m tests.bench.backlog`.
+
+Needs the cluster of hack/up. Twice, with a short queue and a long one, so that what grows with the
+queue shows: time from the operator's start to its first claim, and the most memory that it had.
+"""
+
+import asyncio
+import sys
+import time
+
+from local.paths import NAMESPACE, RELEASE
+from tests.bench import queues
+from tests.bench.queues import Use
+from tests.cluster.place import Place, until
+
+SERVICE = "backlog"
+SIZES = (5_000, 50_000)
+USERS = 500
+SPEC = {"resources": {"cpu": "100m", "memory": "64Mi"}}
+
+
+async def measure(place: Place, jobs: int, known: int) -> tuple[float, Use]:
+    """Return (seconds to the first claim, what the operator had used by then)."""
+    async with queues.connected() as kube:
+        await queues.submit(
+            kube,
+            (
+                (f"{SERVICE}-{n}", {"service": SERVICE, "userID": f"user-{n % USERS}"})
+                for n in range(known, jobs)
+            ),
+        )
+        operator, where = f"deployment/{RELEASE}-operator", f"--namespace={NAMESPACE}"
+        place.kubectl("scale", operator, where, "--replicas=0")
+        selector = "--selector=app.kubernetes.io/component=operator"
+        place.kubectl("wait", "pod", where, selector, "--for=delete", "--timeout=60s")
+        await queues.edit(kube, SERVICE, maxRunning=1 + place_taken(place))
+        since = str(
+            (await kube.request("GET", queues.JOBS, limit="1"))["metadata"]["resourceVersion"]
+        )
+        place.kubectl("scale", operator, where, "--replicas=1")
+        pid = await asyncio.to_thread(place.pid, "operator")
+        started = time.monotonic()
+        async with asyncio.timeout(300):
+            claimed = await queues.first_claim(kube, SERVICE, since)
+        await asyncio.sleep(10)  # what else it does at its start
+        return claimed - started, Use.of(pid)
+
+
+def place_taken(place: Place) -> int:
+    """Return how many jobs of the service are claimed already."""
+    return int(place.get("oq", SERVICE).get("status", {}).get("running") or 0)
+
+
+def main() -> None:
+    """Measure and print."""
+    sizes = tuple(int(word) for word in sys.argv[1:]) or SIZES
+    place, known, found = Place(), 0, []
+    queues.prepare(place, [SERVICE], SPEC)
+    place.apply("OrchestratorQuota", SERVICE, {"services": [SERVICE], "maxRunning": 0})
+    until(lambda: place.get("oq", SERVICE).get("status", {}).get("inForce"), "it is in force")
+    try:
+        with queues.NobodySchedules(place):
+            for jobs in sizes:
+                seconds, use = asyncio.run(measure(place, jobs, known))
+                known = jobs
+                found.append(use.peak)
+                print(
+                    f"{jobs:6} jobs wait: first claim {seconds:5.1f} s after the operator's start, "
+                    f"at most {use.peak / 2**20:.0f} MiB, {use.seconds:.1f} s of processor",
+                    flush=True,
+                )
+        if len(sizes) > 1:
+            each = (found[-1] - found[0]) / (sizes[-1] - sizes[0])
+            print(f"each waiting job costs {each / 1024:.1f} KiB")
+    finally:
+        queues.clear(place, [SERVICE])
+
+
+if __name__ == "__main__":
+    main()
