@@ -54,14 +54,18 @@ class Relist:
         missing: dict[tuple[str, str, int], int] = {}
         present: set[tuple[str, str]] = set()
         for plural, (path, query) in self._paths.items():
-            bodies, list_version = await self._kube.list(path, **query)
-            self._mirror.replace(plural, bodies, list_version)
-            for body in bodies:
-                name = str(body["metadata"]["name"])
-                present.add((plural, name))
-                if self._delivered.get((plural, name), 0) < version(body):
-                    key = (plural, name, version(body))
-                    missing[key] = self._missing.get(key, 0) + 1
+            names, list_version = set(), ""
+            # Page by page: all of a long list at once would take more memory than the mirror.
+            async for bodies, list_version in self._kube.pages(path, **query):  # noqa: B007
+                for body in bodies:
+                    self._mirror.see(plural, body)
+                    name = str(body["metadata"]["name"])
+                    names.add(name)
+                    if self._delivered.get((plural, name), 0) < version(body):
+                        key = (plural, name, version(body))
+                        missing[key] = self._missing.get(key, 0) + 1
+            self._mirror.retain(plural, names, list_version)
+            present |= {(plural, name) for name in names}
         self._delivered = {k: v for k, v in self._delivered.items() if k in present}
         self._missing = missing
         if dead := [key for key, times in missing.items() if times >= LISTS_UNTIL_BLIND]:

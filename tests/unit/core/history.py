@@ -146,7 +146,10 @@ class Operator:
         self.cluster.version += 1
         for plural in plurals:
             bodies = [copy(body) for body in self.cluster.all(plural)]
-            self.mirror.replace(plural, bodies, str(self.cluster.version))
+            for body in bodies:
+                self.mirror.see(plural, body)
+            names = {body["metadata"]["name"] for body in bodies}
+            self.mirror.retain(plural, names, str(self.cluster.version))
 
     def deliver(self, *, twice: bool = False) -> None:
         if self.cluster.events:
