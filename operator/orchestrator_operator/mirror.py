@@ -21,7 +21,7 @@ from orchestrator_crds import (
 )
 from orchestrator_crds.job import JobStatus
 from orchestrator_crds.lifecycle import LIVE, Phase
-from orchestrator_crds.meta import seconds_of
+from orchestrator_crds.meta import Model, seconds_of
 from orchestrator_crds.record import slim
 from orchestrator_operator.core import facts
 from orchestrator_operator.core.nodes import ClusterNode
@@ -242,7 +242,9 @@ class Mirror:
         if plural == NODES:
             return ClusterNode.parse(body)
         if plural == JOBS:
-            return OrchestratorJob.parse(_with_shared_status(slim(body)))
+            job = OrchestratorJob.parse(_with_shared_status(slim(body)))
+            _share_field_sets(job, job.metadata, job.spec)
+            return job
         parsed = ADMINISTERED[plural].parse(body)
         if plural == OrchestratorQuota.plural:
             self.unreadable_quotas.pop(parsed.metadata.name, None)
@@ -294,6 +296,18 @@ _FRESH_STATUS = JobStatus.model_validate(_FRESH)
 
 def _with_shared_status(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "status": _FRESH_STATUS} if body.get("status") == _FRESH else body
+
+
+# The names of the fields that were set: pydantic makes a set of them for every object, a fifth of a
+# job's memory, and there are few different ones.
+_FIELD_SETS: dict[frozenset[str], set[str]] = {}
+
+
+def _share_field_sets(*models: Model) -> None:
+    for model in models:
+        names = model.model_fields_set
+        shared = _FIELD_SETS.setdefault(frozenset(names), names)
+        object.__setattr__(model, "__pydantic_fields_set__", shared)
 
 
 def _sentence(error: ValidationError) -> str:

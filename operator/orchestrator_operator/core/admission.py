@@ -19,7 +19,7 @@ from typing import NamedTuple
 from orchestrator_operator.core.fairshare import Shares, Standing
 from orchestrator_operator.core.meters import Charges, Meter, Meters, charge, full
 from orchestrator_operator.core.rooms import Door, NodeRoom, Rooms
-from orchestrator_operator.core.snapshot import Group, Service, Snapshot
+from orchestrator_operator.core.snapshot import Demand, Group, Service, Snapshot
 
 # What comes before shares in the order of turns: whether the user had a turn lately, or since when
 # not; and priority, upside down.
@@ -175,18 +175,19 @@ class Pass:
     def queues(self, *, shut_too: bool = False) -> list[Queue]:
         """Return the queues whose heads could be admitted, if there were room for them.
 
-        Those of services that are full as a whole are left out, unless *shut_too*.
+        Those that a limit on jobs stops from the start are left out, unless *shut_too*: in a pass
+        use only grows, and nothing is kept for a job that lacks more than resources.
         """
         services, shares, meters = self.snapshot.services, self.shares, self.meters
         shut = {name for name in services if not shut_too and meters.shut(name)}
-        asked: dict[Group, str | None] = {}
+        asked: dict[tuple[str, Demand], str | None] = {}
         queues = []
         for group, jobs in self.snapshot.waiting.groups.items():
             service = group.service
             facts = services.get(service)
             if facts is None:
                 continue
-            shape = Group(service, "", 0, group.demand)
+            shape = (service, group.demand)
             if shape not in asked:
                 asked[shape] = self._never_fits(facts, group)
             if (resource := asked[shape]) is not None:
@@ -195,7 +196,7 @@ class Pass:
             if service in shut:
                 continue
             charges = meters.of(service, group.user, group.demand)
-            if charges is None:
+            if charges is None or (not shut_too and _stopped(charges)):
                 continue
             queue = Queue(group, jobs, facts, shares.of(service, group.user))
             queue.charges = charges
@@ -271,3 +272,11 @@ class Pass:
             return lacking
         node = self.rooms.keep(queue.doors, queue.pod)
         return (node,) if node else ()
+
+
+def _stopped(charges: Charges) -> bool:
+    """Return whether a limit on jobs is reached."""
+    for meter, amount in charges:
+        if not meter.resource and meter.used + amount > meter.limit:
+            return True
+    return False

@@ -35,6 +35,10 @@ class Standing:
     def add(self, parts: list[tuple[int, int]]) -> None:
         """Count a job that holds *parts*: (number of the resource, part of the whole)."""
         loads, most = self.loads, 0
+        if len(loads) == 1:
+            most = loads[0] = loads[0] + parts[0][1]
+            self.share = (most + self.past) // self.weight
+            return
         for resource, part in parts:
             loads[resource] += part
         for load in loads:
