@@ -89,7 +89,7 @@ BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS)])
 
 # Nodes without machines, for tests of many jobs; nothing else needs it, so nothing waits for it.
 _KWOK = Program("sigs.k8s.io/kwok/cmd/kwok", module=KWOK_MODULE)
-KWOK = CACHE / "bin" / digest([KWOK_MODULE, repr(_KWOK)]) / "kwok"
+KWOK = CACHE / "bin" / digest([KWOK_MODULE, _KWOK.package, _KWOK.ldflags]) / "kwok"
 
 
 def install_packages(note: Note) -> None:

@@ -185,6 +185,8 @@ def test_three_large_uploads_and_downloads_at_once_take_little_memory(place: Pla
     service(place, "large", resources={**SMALL, "ephemeralStorage": "1Gi"})
     data = os.urandom(1 << 20) * 200
     digest = hashlib.sha256(data).hexdigest()
+    # What other tests have left of it, such as records of a crowd of jobs, is not the files'.
+    before = anonymous_bytes(place)
     with peak(lambda: anonymous_bytes(place)) as highest, ThreadPoolExecutor(3) as pool:
         numbers = list(
             pool.map(
@@ -199,8 +201,8 @@ def test_three_large_uploads_and_downloads_at_once_take_little_memory(place: Pla
                 return hashlib.sha256(archive.read("big")).hexdigest()
 
         assert list(pool.map(fetch, numbers)) == [digest] * 3
-    print(f"peak of the API's memory: {highest[0] / 1e6:.0f} MB")
-    assert 20e6 < highest[0] < 150e6
+    print(f"the API's memory: {before / 1e6:.0f} MB, at most {highest[0] / 1e6:.0f} MB")
+    assert 20e6 < highest[0] < before + 90e6
 
 
 def unfinished() -> list[Path]:
