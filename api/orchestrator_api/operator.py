@@ -11,6 +11,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from orchestrator_crds.explanation import Explanation
+from orchestrator_wire.kube import now
 
 log = logging.getLogger(__name__)
 SECONDS = 5.0
@@ -58,6 +59,9 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> Explanation | None:
         async with session.get(url) as response:
             if response.status == 200:
                 return Explanation.model_validate_json(await response.read())
+            if response.status == 404:
+                # It knows: the job does not wait for its turn, but for instance for its next try.
+                return Explanation(as_of=now())
     except (aiohttp.ClientError, TimeoutError, ValidationError) as error:
         log.warning("GET %s: %r", url, error)
     return None

@@ -88,9 +88,13 @@ class Admission:
 
     def _learn(self, holding: dict[str, Held], now: float) -> None:
         """Take in how long those held their places that hold none any more."""
-        for uid, held in self._holding.items():
-            if uid not in holding and 0 < held.since < now:
-                self.durations.add(held.service, now - held.since)
+        gone = {uid: held for uid, held in self._holding.items() if uid not in holding}
+        if gone:
+            # A claim that was put back, or an attempt that is to be tried again, says nothing.
+            live = {job.metadata.uid for job in self._mirror.jobs.values()}
+            for uid, held in gone.items():
+                if uid not in live and 0 < held.since < now:
+                    self.durations.add(held.service, now - held.since)
         self._holding = holding
 
     def _half_lives(self) -> dict[str, float]:

@@ -49,10 +49,16 @@ class Books:
         if found is None:
             return True
         try:
-            durations = Durations.from_dict(found.get("durations") or {})
-            self._admission.absorb(Ledger.from_dict(found), durations)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            ledger = Ledger.from_dict(found)
+        except (ValueError, TypeError, KeyError) as error:
             log.warning("What users ran lately is damaged, and begins anew: %s", error)
+            return True
+        try:
+            durations = Durations.from_dict(found.get("durations") or {})
+        except (ValueError, TypeError, AttributeError) as error:
+            log.warning("How long jobs take is damaged, and begins anew: %s", error)
+            durations = Durations()
+        self._admission.absorb(ledger, durations)
         return True
 
     async def write(self) -> None:

@@ -21,7 +21,7 @@ FRESH_SECONDS = 2.0
 REMEMBERED = 1_000
 # So many times as long as an answer took, none is worked on.
 REST_PER_ANSWER = 3.0
-LONGEST_REST_SECONDS = 2.0
+LONGEST_REST_SECONDS = 4.0
 IN_LINE = 8
 
 
@@ -66,13 +66,16 @@ class Enquiries:
         at, known = self._known.get(name, (0.0, None))
         if name in self._known and clock() - at < FRESH_SECONDS:
             return known
+        if name not in decider.mirror.backlog:
+            return None
         await asyncio.sleep(self._rests_until - clock())
-        snapshot = decider.look()
-        past = decider.admission.durations.copy()
         begun = clock()
-        found = await asyncio.to_thread(explain, snapshot, name, past)
-        took = clock() - begun
-        self._rests_until = clock() + min(REST_PER_ANSWER * took, LONGEST_REST_SECONDS)
+        try:
+            snapshot, past = decider.look(), decider.admission.durations.copy()
+            found = await asyncio.to_thread(explain, snapshot, name, past)
+        finally:
+            rest = min(REST_PER_ANSWER * (clock() - begun), LONGEST_REST_SECONDS)
+            self._rests_until = clock() + rest
         self._known[name] = (clock(), found)
         self._known.move_to_end(name)
         if len(self._known) > REMEMBERED:

@@ -52,6 +52,7 @@ class Relist:
     async def once(self) -> None:
         """List everything; raises ClusterError, or Blind when a watch is dead."""
         missing: dict[tuple[str, str, int], int] = {}
+        before = dict(self._delivered)
         present: set[tuple[str, str]] = set()
         for plural, (path, query) in self._paths.items():
             names, list_version = set(), ""
@@ -66,7 +67,10 @@ class Relist:
                         missing[key] = self._missing.get(key, 0) + 1
             self._mirror.retain(plural, names, list_version)
             present |= {(plural, name) for name in names}
-        self._delivered = {k: v for k, v in self._delivered.items() if k in present}
+        # What came by a watch after its page of the list was read is no less delivered.
+        self._delivered = {
+            k: v for k, v in self._delivered.items() if k in present or before.get(k) != v
+        }
         self._missing = missing
         if dead := [key for key, times in missing.items() if times >= LISTS_UNTIL_BLIND]:
             raise Blind(f"Listed again and again, but never delivered by a watch: {dead[:3]}")
@@ -79,7 +83,8 @@ class Relist:
             begun = time.monotonic()
             try:
                 await self.once()
-            except errors.Temporary as error:
+            except (errors.Temporary, errors.NotFound) as error:
+                # NotFound, too: of a list that takes long, the version may become too old.
                 log.warning("Could not list; trying again: %s", error)
                 continue
             # A long list is no reason to do nothing but list.

@@ -175,7 +175,7 @@ async def first_list(relist: Relist) -> None:
     while True:
         try:
             await relist.once()
-        except errors.Temporary as error:
+        except (errors.Temporary, errors.NotFound) as error:
             log.warning("Could not list; trying again: %s", error)
             await asyncio.sleep(1.0)
         else:

@@ -6,6 +6,7 @@ several times, this gives a range. It knows nothing of uploads to come, nor of l
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -63,8 +64,11 @@ def position(snapshot: Snapshot, name: str, most: int) -> int | None:
     alone = replace(
         snapshot,
         waiting=snapshot.waiting.of_service(service),
-        rules=[Rule(rule.name, _only_weights(rule.limits)) for rule in snapshot.rules]
-        or [Rule("none", Limits())],
+        # The last one lets every job through.
+        rules=[
+            *(replace(rule, limits=_only_weights(rule.limits)) for rule in snapshot.rules),
+            Rule("~", Limits()),
+        ],
         pools={name: Pool(pool.nodes, elastic=True) for name, pool in snapshot.pools.items()},
     )
     for number, admitted in enumerate(plan(alone, most, until=name).admitted, 1):
@@ -81,7 +85,7 @@ def expected(snapshot: Snapshot, name: str, past: Durations) -> Expected | None:
     if not past.known or name not in snapshot.waiting:
         return None
     found: list[float] = []
-    looked_at, beyond = 0, 0.0
+    looked_at, beyond = 0, math.inf
     for number in range(TIMES):
         if number and looked_at * (number + 1) / number > STARTS:
             break
@@ -93,13 +97,14 @@ def expected(snapshot: Snapshot, name: str, past: Durations) -> Expected | None:
                 found.append(start.at)
                 break
             if count == MOST_STARTS:
-                beyond = max(beyond, start.at)
+                beyond = min(beyond, start.at)
                 break
     if not found:
-        return Expected(beyond, None) if beyond else None
+        return Expected(beyond, None) if beyond < math.inf else None
     found.sort()
     spared = len(found) // 10
-    return Expected(found[spared], None if beyond else found[-1 - spared])
+    latest = found[-1 - spared] if beyond == math.inf else None
+    return Expected(min(found[spared], beyond), latest)
 
 
 def _only_weights(limits: Limits) -> Limits:
@@ -206,8 +211,10 @@ class Line:
             for kept in queue.kept:
                 if isinstance(kept, Meter):
                     kept.kept = 0
+                    freed |= self._amounts.get(id(kept), set())
                 else:
                     kept.kept = False
+                    self._pass.rooms.freed(kept)
             freed.add(self._places[number][1])
         self._keeping = set()
         return freed

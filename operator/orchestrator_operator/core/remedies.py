@@ -146,7 +146,9 @@ def _raised(snapshot: Snapshot, job: Waiting) -> Iterator[Remedy]:
                 del turned[knob]
         if turned == before:
             break
-    if turned:
+    # What is kept for others can be in the way of what was tried: nothing is told but what holds.
+    holds = _admits(plan(_with(snapshot, turned), until=job.name), job)
+    if turned and holds and all(knob.now < value < FAR for knob, value in turned.items()):
         changes = tuple(
             Change(
                 knob.kind,
@@ -173,7 +175,7 @@ def _lowest(snapshot: Snapshot, turned: Mapping[_Knob, int], knob: _Knob, job: W
         return knob.now + _least(lambda n: _admits(at(knob.now + n), job), MOST_NODES)
     step = dict(job.group.demand.amounts)[knob.resource] if knob.resource else 1
     enough = _used(at(turned[knob]), knob, job)
-    steps = -(-(enough - knob.now) // step)
+    steps = max(-(-(enough - knob.now) // step), 1)
     value = knob.now + step * _least(lambda n: _admits(at(knob.now + n * step), job), steps)
     found = at(value)
     if not _admits(found, job):

@@ -76,7 +76,7 @@ class PoolRoom:
         return None
 
     def freed(self, node: NodeRoom) -> None:
-        """Take note that a pod on *node* has ended."""
+        """Take note that there is more room on *node* than there was."""
         place = self._places.get(node.name)
         if place is not None:
             for pod, seen in self._seen.items():
@@ -163,8 +163,12 @@ class Rooms:
         charge(charges, -1)
         if node is not None:
             node.give(pod)
-            for pool in self.pools.values():
-                pool.freed(node)
+            self.freed(node)
+
+    def freed(self, node: NodeRoom) -> None:
+        """Take note that there is more room on *node* than there was."""
+        for pool in self.pools.values():
+            pool.freed(node)
 
     def doors(self, pools: Iterable[str], demand: Demand) -> list[Door]:
         """Return those of *pools* that exist, as jobs with *demand* find them."""

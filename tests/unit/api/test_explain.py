@@ -87,7 +87,6 @@ async def test_without_an_operator_the_status_tells_what_it_knows(system: System
     "answer",
     [
         web.Response(status=503),
-        web.Response(status=404),
         web.Response(text="junk"),
         web.json_response({"position": "x"}),
     ],
@@ -104,6 +103,19 @@ async def test_an_operator_that_makes_no_sense_is_as_good_as_none(
     assert found.status_code == 200
     assert found.json()["complete"] is False
     assert found.json()["message"] == "The job waits for its turn."
+
+
+async def test_a_job_that_waits_for_its_next_try_is_told_by_its_status(
+    system: System, serve: Serve
+) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        raise web.HTTPNotFound
+
+    await serve(handler)
+    await settled(system, "job-5", reason="NodeLost", message="It is tried again at 10:00.")
+    told = (await system.rest.get("/v1/jobs/5/explain")).json()
+    assert (told["complete"], told["reason"]) == (True, "NodeLost")
+    assert told["message"] == "It is tried again at 10:00."
 
 
 async def test_a_job_that_runs_is_not_asked_about(system: System, serve: Serve) -> None:

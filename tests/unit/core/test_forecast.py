@@ -269,3 +269,10 @@ def test_about_nine_of_ten_starts_come_within_the_range_that_was_told() -> None:
             asked_for += 1
             right += told.earliest - 1 <= came[name] <= told.latest + 1
     assert right / asked_for > 0.75
+
+
+def test_a_position_does_not_follow_the_weights_of_another_service() -> None:
+    other = a_quota("a-other", services=["docking"], users={"b": {"weight": 1000}})
+    snapshot = world(jobs(*"ababab"), other, a_quota("q", maxRunning=0))
+    assert position(snapshot, "j005", 99) == 6
+    assert position(snapshot, "j001", 99) == 2

@@ -24,11 +24,19 @@ async def desk(operator: Operator) -> AsyncIterator[Desk]:
         yield client
 
 
-async def test_a_waiting_job_is_explained(operator: Operator, desk: Desk) -> None:
+async def wait_in_line(operator: Operator, *names: str) -> None:
+    """Have jobs wait for a quota that lets none run."""
     full = quota_body(maxRunning=0)
     operator.state.put("orchestratorquotas", full | {"status": {"inForce": full["spec"]}})
-    operator.submit("job-1")
-    await operator.until(lambda: "job-1" in operator.decider.mirror.backlog)
+    mirror = operator.decider.mirror
+    await operator.until(lambda: mirror.quotas["default"].spec.max_running == 0)
+    for name in names:
+        operator.submit(name)
+    await operator.until(lambda: all(name in mirror.backlog for name in names))
+
+
+async def test_a_waiting_job_is_explained(operator: Operator, desk: Desk) -> None:
+    await wait_in_line(operator, "job-1")
     answer = await desk.get("/explain/job-1")
     assert answer.status == 200
     told = await answer.json()
@@ -53,7 +61,7 @@ async def test_an_operator_that_does_not_lead_says_so() -> None:
 async def test_what_was_just_answered_is_not_worked_out_again(
     operator: Operator, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    operator.submit("job-1")
+    await wait_in_line(operator, "job-1")
     calls = []
 
     def slow(*given: Any) -> None:
@@ -68,7 +76,8 @@ async def test_what_was_just_answered_is_not_worked_out_again(
 async def test_more_than_a_few_at_once_are_sent_away(
     operator: Operator, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enquiries, "explain", lambda *_: time.sleep(0.2))
-    names = [f"/explain/job-{n}" for n in range(enquiries.IN_LINE + 3)]
-    answers = await asyncio.gather(*map(desk.get, names))
+    names = [f"job-{n}" for n in range(1, enquiries.IN_LINE + 4)]
+    await wait_in_line(operator, *names)
+    monkeypatch.setattr(enquiries, "explain", lambda *_: time.sleep(0.05))
+    answers = await asyncio.gather(*(desk.get(f"/explain/{name}") for name in names))
     assert [answer.status for answer in answers].count(503) == 3
