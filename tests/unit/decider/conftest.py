@@ -12,7 +12,7 @@ from orchestrator_operator.act import Actor
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core.podspec import Surroundings
-from orchestrator_operator.mirror import JOBS, NODES, PODS, Mirror
+from orchestrator_operator.mirror import ADMINISTERED, JOBS, NODES, PODS, Mirror
 from orchestrator_operator.reconcile import Decider
 from orchestrator_operator.relist import Relist
 from orchestrator_wire.events import Events
@@ -95,9 +95,7 @@ async def start(state: FakeKube, kube: Kube, identity: str = "me") -> Operator:
             relist.delivered(plural, body)
             decider.seen(plural, kind, body)
 
-    paths = {
-        p: resources_path("jobs", p) for p in (JOBS, "orchestratorquotas", "orchestratorservices")
-    }
+    paths = {plural: resources_path("jobs", plural) for plural in (JOBS, *ADMINISTERED)}
     paths[PODS], paths[NODES] = pods_path("jobs"), "/api/v1/nodes"
     before = len(state.watchers)
     tasks = [asyncio.create_task(follow(plural, path)) for plural, path in paths.items()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -354,6 +355,29 @@ async def test_a_watch_that_delivers_nothing_is_found_out(operator: Operator) ->
     with pytest.raises(Blind, match="job-1"):
         await operator.relist.once()
     operator.state.watchers = watchers
+
+
+async def test_what_a_watch_delivers_while_a_list_is_read_is_not_taken_for_missing(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that came after its page had been read made the operator think that its watch is dead."""
+    full = quota_body(maxRunning=0)
+    operator.state.put("orchestratorquotas", full | {"status": {"inForce": full["spec"]}})
+    await operator.settle()
+    relist, pages = operator.relist, operator.kube.pages
+
+    async def slowly(path: str, **query: str) -> AsyncIterator[Any]:
+        async for page in pages(path, **query):
+            yield page
+        if path.endswith("/orchestratorjobs"):
+            operator.submit("job-1")
+            await operator.until(lambda: "job-1" in operator.decider.mirror.backlog)
+
+    monkeypatch.setattr(operator.kube, "pages", slowly)
+    await relist.once()
+    monkeypatch.undo()
+    for _ in range(LISTS_UNTIL_BLIND + 1):
+        await relist.once()
 
 
 async def test_a_deletion_that_arrives_late_revives_nothing(operator: Operator) -> None:
