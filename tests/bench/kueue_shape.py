@@ -13,6 +13,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from local.paths import JOBS_NAMESPACE
@@ -94,7 +95,9 @@ class Player:
         await asyncio.sleep(seconds)
         await self._patch(name, lambda job: transitions.settle(job, DONE, None, now=now()))
         path = f"{pods_path(JOBS_NAMESPACE, pod['name'])}/status"
-        await self._kube.request("PATCH", path, {"status": {"phase": "Succeeded"}})
+        # A pod that has no node may be gone as soon as its job is over.
+        with suppress(errors.NotFound):
+            await self._kube.request("PATCH", path, {"status": {"phase": "Succeeded"}})
         self.left -= 1
         if not self.left:
             self.over.set()
