@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
+from orchestrator_api.errors import JobNotFound
 from orchestrator_api.operator import Operator
 from orchestrator_api.submit import Submissions
+from orchestrator_crds import OrchestratorJob
 from orchestrator_wire.s3 import Store
 
 
@@ -31,3 +33,12 @@ async def _context(request: Request) -> Context:
 
 
 Given = Annotated[Context, Depends(_context)]
+JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
+
+
+async def find_job(given: Context, job_id: int) -> OrchestratorJob:
+    """Return the job with this number; raises JobNotFound, or ClusterError."""
+    job = await given.jobs.find(job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job

@@ -33,6 +33,11 @@ def later(moment: str, seconds: float) -> str:
         when += timedelta(seconds=seconds)
     except OverflowError:
         when = datetime.max.replace(tzinfo=UTC)
+    return written(when)
+
+
+def written(when: datetime) -> str:
+    """Return a moment in UTC as Kubernetes writes it."""
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio import client, config
 
-from orchestrator_crds.meta import API_VERSION
+from orchestrator_crds.meta import API_VERSION, written
 from orchestrator_wire import errors
 
 Bodies = list[dict[str, Any]]
@@ -22,7 +22,7 @@ WATCH_SECONDS = 240
 
 def now() -> str:
     """Return the present as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return written(datetime.now(UTC))
 
 
 def resources_path(namespace: str, plural: str, name: str = "", subresource: str = "") -> str:

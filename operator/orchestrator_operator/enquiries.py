@@ -5,7 +5,6 @@ of the time none, so that deciding does not wait for them.
 """
 
 import asyncio
-import logging
 import time
 from collections import OrderedDict
 
@@ -15,7 +14,6 @@ from orchestrator_crds.explanation import Explanation
 from orchestrator_operator.core.explain import explain
 from orchestrator_operator.reconcile import Decider
 
-log = logging.getLogger(__name__)
 # An answer holds for so long; a portal may ask for the same job again and again.
 FRESH_SECONDS = 2.0
 REMEMBERED = 1_000

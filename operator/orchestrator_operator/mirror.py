@@ -19,14 +19,13 @@ from orchestrator_crds import (
     Resource,
     ServiceSpec,
 )
-from orchestrator_crds.job import JobStatus
 from orchestrator_crds.lifecycle import LIVE, Phase
-from orchestrator_crds.meta import Model, seconds_of
-from orchestrator_crds.record import slim
+from orchestrator_crds.meta import seconds_of
 from orchestrator_operator.core import facts
 from orchestrator_operator.core.nodes import ClusterNode
 from orchestrator_operator.core.pods import Pod
 from orchestrator_operator.core.snapshot import Backlog, Held
+from orchestrator_operator.lean import parse_job
 
 log = logging.getLogger(__name__)
 PODS, NODES = "pods", "nodes"
@@ -242,9 +241,7 @@ class Mirror:
         if plural == NODES:
             return ClusterNode.parse(body)
         if plural == JOBS:
-            job = OrchestratorJob.parse(_with_shared_status(slim(body)))
-            _share_field_sets(job, job.metadata, job.spec)
-            return job
+            return parse_job(body)
         parsed = ADMINISTERED[plural].parse(body)
         if plural == OrchestratorQuota.plural:
             self.unreadable_quotas.pop(parsed.metadata.name, None)
@@ -287,27 +284,6 @@ class Mirror:
         shelf.buried[name] = at
         if len(shelf.buried) > TOMBSTONES:
             del shelf.buried[next(iter(shelf.buried))]
-
-
-# Most of a long queue is in this state, and it is a third of what a job takes in memory.
-_FRESH = {"observedGeneration": -1, "phase": "Queued"}
-_FRESH_STATUS = JobStatus.model_validate(_FRESH)
-
-
-def _with_shared_status(body: dict[str, Any]) -> dict[str, Any]:
-    return {**body, "status": _FRESH_STATUS} if body.get("status") == _FRESH else body
-
-
-# The names of the fields that were set: pydantic makes a set of them for every object, a fifth of a
-# job's memory, and there are few different ones.
-_FIELD_SETS: dict[frozenset[str], set[str]] = {}
-
-
-def _share_field_sets(*models: Model) -> None:
-    for model in models:
-        names = model.model_fields_set
-        shared = _FIELD_SETS.setdefault(frozenset(names), names)
-        object.__setattr__(model, "__pydantic_fields_set__", shared)
 
 
 def _sentence(error: ValidationError) -> str:

@@ -6,11 +6,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from orchestrator_api.bundle import of_script
-from orchestrator_api.dependencies import Context, Given
+from orchestrator_api.dependencies import Context, Given, JobId, find_job
 from orchestrator_api.errors import AlreadyOver, FilesMissing, FilesReplaced, JobNotFound
 from orchestrator_api.files import ZIP, Asked, zip_response
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 # How often a poll for partial results may ask a job for them.
 WANTED_EVERY_SECONDS = 30.0
-JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
 _FORM = {
     "requestBody": {
         "required": True,
@@ -64,13 +63,6 @@ async def upload(request: Request, given: Given) -> JobAnswer:
     return JobAnswer(id=job.spec.id or 0, status=str(Phase.QUEUED), message=message)
 
 
-async def _find(given: Context, job_id: int) -> OrchestratorJob:
-    job = await given.jobs.find(job_id)
-    if job is None:
-        raise JobNotFound(job_id)
-    return job
-
-
 async def _asked(
     request: Request,
     byte_range: Annotated[str, Header(alias="Range", description="One byte range.")] = "",
@@ -86,7 +78,7 @@ AskedFor = Annotated[Asked, Depends(_asked)]
 @router.get("/download/{job_id}", response_model=None, responses=_ANSWERS)
 async def download(job_id: JobId, given: Given, asked: AskedFor) -> Response:
     """Poll a job: its status as JSON until it has completed, then its results as a zip."""
-    job = await _find(given, job_id)
+    job = await find_job(given, job_id)
     results = job.status.results
     if phase_for_rest(job) is not Phase.COMPLETED or results is None:
         return JSONResponse(answer(job).model_dump())
@@ -103,7 +95,7 @@ async def _vanished(
 ) -> Response:
     """Answer for files that are not there: the job may have expired or been deleted meanwhile."""
     given.jobs.forget(job)
-    found = await _find(given, job_id)
+    found = await find_job(given, job_id)
     if found.status.phase is Phase.CLEANED:
         return JSONResponse(answer(found).model_dump())
     if isinstance(error, errors.Replaced):
@@ -115,7 +107,7 @@ async def _vanished(
 @router.get("/download_partial/{job_id}", response_model=None, responses=_ANSWERS)
 async def download_partial(job_id: JobId, given: Given, asked: AskedFor) -> Response:
     """Get the working directory as it is now, from the inputs to the results."""
-    job = await _find(given, job_id)
+    job = await find_job(given, job_id)
     serve = partial(zip_response, given.store, name=f"{job_id}.zip", asked=asked)
     results, inputs = job.status.results, job.spec.inputs
     try:
@@ -155,7 +147,7 @@ async def _latest(serve: Callable[..., Awaitable[Response]], key: str) -> Respon
 @router.post("/terminate/{job_id}")
 async def terminate(job_id: JobId, given: Given) -> JobAnswer:
     """Stop a job, wherever it is."""
-    job = await _find(given, job_id)
+    job = await find_job(given, job_id)
     if job.status.phase in LIVE:
         try:
             job = await given.cluster.terminate(job.metadata.name)

@@ -1,31 +1,27 @@
 """The routes under /v1: the same jobs, told in full. Errors are RFC 9457 problem details."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
-from orchestrator_api.dependencies import Given
-from orchestrator_api.errors import JobNotFound
-from orchestrator_api.problems import Problem
+from orchestrator_api.dependencies import Given, JobId, find_job
+from orchestrator_api.problems import MEDIA_TYPE, Problem
 from orchestrator_api.schemas import JobExplanation, answer, phase_for_rest
 from orchestrator_crds import Phase
 from orchestrator_crds.explanation import Explanation
 from orchestrator_wire.kube import now
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}, "description": what}
+    status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": what}
     for status, what in ((400, "The number is none."), (404, "There is no such job."))
 }
 router = APIRouter(prefix="/v1", tags=["v1"], responses=_PROBLEMS)
-JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
 
 
 @router.get("/jobs/{job_id}/explain", response_model_by_alias=True)
 async def explain(job_id: JobId, given: Given) -> JobExplanation:
     """Tell why a job waits: what is in its way, when it may start, what would start it now."""
-    job = await given.jobs.find(job_id)
-    if job is None:
-        raise JobNotFound(job_id)
+    job = await find_job(given, job_id)
     told, waits = answer(job), phase_for_rest(job) is Phase.QUEUED
     found = await given.operator.explain(job.metadata.name) if waits else None
     first = found.blockers[0] if found and found.blockers else None

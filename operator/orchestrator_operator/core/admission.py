@@ -57,6 +57,10 @@ class Plan:
     # Whether the pass ended because it had admitted as many as it was to.
     cut: bool = False
 
+    def reached(self, name: str) -> bool:
+        """Return whether a pass that was to go on until it admits *name* did admit it."""
+        return bool(self.admitted) and self.admitted[-1].name == name
+
 
 class Queue:
     """The waiting jobs of one group, in a pass."""

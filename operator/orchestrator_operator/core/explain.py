@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from orchestrator_crds import explanation
 from orchestrator_crds.explanation import ExpectedStart, Explanation, Number
+from orchestrator_crds.meta import written
 from orchestrator_operator.core import blockers, remedies
 from orchestrator_operator.core.admission import plan
 from orchestrator_operator.core.durations import Durations
@@ -87,4 +88,4 @@ def _number(value: int, resource: str) -> Number:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return written(datetime.fromtimestamp(seconds, UTC))

@@ -20,6 +20,7 @@ from orchestrator_operator.core.rooms import NodeRoom
 from orchestrator_operator.core.snapshot import (
     Demand,
     Group,
+    Held,
     Pool,
     Rule,
     Snapshot,
@@ -71,10 +72,8 @@ def position(snapshot: Snapshot, name: str, most: int) -> int | None:
         ],
         pools={name: Pool(pool.nodes, elastic=True) for name, pool in snapshot.pools.items()},
     )
-    for number, admitted in enumerate(plan(alone, most, until=name).admitted, 1):
-        if admitted.name == name:
-            return number
-    return None
+    found = plan(alone, most, until=name)
+    return len(found.admitted) if found.reached(name) else None
 
 
 def expected(snapshot: Snapshot, name: str, past: Durations) -> Expected | None:
@@ -109,9 +108,7 @@ def expected(snapshot: Snapshot, name: str, past: Durations) -> Expected | None:
 
 def _only_weights(limits: Limits) -> Limits:
     users = {
-        user: own.model_copy(
-            update={"max_running": None, "max_resources": {}},
-        )
+        user: own.model_copy(update={"max_running": None, "max_resources": {}})
         for user, own in limits.users.items()
     }
     return Limits.model_construct(users=users)
@@ -155,7 +152,7 @@ class Line:
             self._of_user.setdefault(id(queue.standing), []).append(number)
             self._stand(number, _NEW)
         for item, node in zip(held, self._pass.nodes, strict=True):
-            self._hold(item.service, item.user, item.demand, item.pool, node, item.since)
+            self._hold(item, node)
 
     def __iter__(self) -> Iterator[Start]:
         yield from self._turns({_NEW})
@@ -166,18 +163,11 @@ class Line:
                 freed |= self._end(heapq.heappop(self._ends)[2])
             yield from self._turns(freed)
 
-    def _hold(
-        self,
-        service: str,
-        user: str,
-        demand: Demand,
-        pool: str,
-        node: NodeRoom | None,
-        since: float,
-    ) -> None:
+    def _hold(self, held: Held, node: NodeRoom | None) -> None:
         """Take in a job that runs already."""
         now, run = self._pass.now, self._pass
-        room = run.rooms.pools.get(pool)
+        service, user, demand = held.service, held.user, held.demand
+        room = run.rooms.pools.get(held.pool)
         running = _Running(
             run.shares.of(service, user),
             run.meters.of(service, user, demand) or [],
@@ -186,7 +176,7 @@ class Line:
             node,
             run.rooms.pod(demand),
         )
-        self._ends_at(now + self._lasts(service, now - since if since else 0.0), running)
+        self._ends_at(now + self._lasts(service, now - held.since if held.since else 0.0), running)
 
     def _ends_at(self, moment: float, running: _Running) -> None:
         self._count += 1

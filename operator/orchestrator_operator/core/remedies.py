@@ -1,8 +1,7 @@
 """What would start a waiting job now: the smallest changes, found by planning again with each."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TypeVar
 
 from orchestrator_crds import Limits
@@ -49,11 +48,12 @@ def remedies(snapshot: Snapshot, name: str) -> list[Remedy]:
     job = snapshot.waiting.get(name)
     if job is None or job.group.service not in snapshot.services:
         return []
-    return [*islice(_own_ends(snapshot, job), 1), *islice(_raised(snapshot, job), 1)]
+    found = (_own_ends(snapshot, job), _raised(snapshot, job))
+    return [remedy for remedy in found if remedy is not None]
 
 
 def _admits(found: Plan, job: Waiting) -> bool:
-    return bool(found.admitted) and found.admitted[-1].name == job.name
+    return found.reached(job.name)
 
 
 def _least(enough: Callable[[int], bool], most: int) -> int:
@@ -71,8 +71,8 @@ def _least(enough: Callable[[int], bool], most: int) -> int:
     return high
 
 
-def _own_ends(snapshot: Snapshot, job: Waiting) -> Iterator[Remedy]:
-    """Yield how many of the user's own running jobs would have to end, the largest first."""
+def _own_ends(snapshot: Snapshot, job: Waiting) -> Remedy | None:
+    """Return how many of the user's own running jobs would have to end, the largest first."""
     user = job.group.user
     own = [item for item in snapshot.held if item.user == user]
     own.sort(key=lambda item: (item.service != job.group.service, _size(item), item.since))
@@ -81,12 +81,13 @@ def _own_ends(snapshot: Snapshot, job: Waiting) -> Iterator[Remedy]:
     def enough(count: int) -> bool:
         return _admits(plan(replace(snapshot, held=others + own[count:]), until=job.name), job)
 
-    if own and enough(len(own)):
-        count = _least(enough, len(own))
-        what = "one of this user's running jobs ends"
-        if count > 1:
-            what = f"{count} of this user's running jobs end"
-        yield Remedy(f"It starts when {what}.", ends=count)
+    if not own or not enough(len(own)):
+        return None
+    count = _least(enough, len(own))
+    what = "one of this user's running jobs ends"
+    if count > 1:
+        what = f"{count} of this user's running jobs end"
+    return Remedy(f"It starts when {what}.", ends=count)
 
 
 def _size(item: Held) -> list[int]:
@@ -124,8 +125,8 @@ class _Knob:
         return replace(self, now=0) == replace(other, now=0)
 
 
-def _raised(snapshot: Snapshot, job: Waiting) -> Iterator[Remedy]:
-    """Yield which limits would have to be raised, and which pool would need more nodes."""
+def _raised(snapshot: Snapshot, job: Waiting) -> Remedy | None:
+    """Return which limits would have to be raised, and which pool would need more nodes."""
     turned: dict[_Knob, int] = {}
     for _ in range(ROUNDS):
         found = plan(_with(snapshot, turned), until=job.name)
@@ -133,10 +134,10 @@ def _raised(snapshot: Snapshot, job: Waiting) -> Iterator[Remedy]:
             break
         missing = [k for k in _knobs(found, job.group) if not any(map(k.is_like, turned))]
         if not missing:
-            return
+            return None
         turned |= {knob: knob.now + MOST_NODES if knob.counts_nodes else FAR for knob in missing}
     else:
-        return
+        return None
     for _ in range(ROUNDS):
         # With less of one, less of another may do as well.
         before = dict(turned)
@@ -148,19 +149,20 @@ def _raised(snapshot: Snapshot, job: Waiting) -> Iterator[Remedy]:
             break
     # What is kept for others can be in the way of what was tried: nothing is told but what holds.
     holds = _admits(plan(_with(snapshot, turned), until=job.name), job)
-    if turned and holds and all(knob.now < value < FAR for knob, value in turned.items()):
-        changes = tuple(
-            Change(
-                knob.kind,
-                knob.name,
-                "" if knob.counts_nodes else f"spec.{knob.field}",
-                knob.now,
-                after,
-                knob.resource,
-            )
-            for knob, after in turned.items()
+    if not turned or not holds or not all(knob.now < n < FAR for knob, n in turned.items()):
+        return None
+    changes = tuple(
+        Change(
+            knob.kind,
+            knob.name,
+            "" if knob.counts_nodes else f"spec.{knob.field}",
+            knob.now,
+            after,
+            knob.resource,
         )
-        yield Remedy(f"It would start now if {_and([_words(c) for c in changes])}.", 0, changes)
+        for knob, after in turned.items()
+    )
+    return Remedy(f"It would start now if {_and([_words(c) for c in changes])}.", 0, changes)
 
 
 def _lowest(snapshot: Snapshot, turned: Mapping[_Knob, int], knob: _Knob, job: Waiting) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrator_operator.core.admission import plan
 from orchestrator_operator.core.durations import KEPT, Durations, draws
 from orchestrator_operator.core.forecast import Line, expected, position
+from orchestrator_operator.core.rooms import Rooms
 from orchestrator_operator.core.snapshot import Backlog, Held, Snapshot
 from tests.support.builders import a_quota
 from tests.support.world import (
@@ -120,8 +121,6 @@ def anew(snapshot: Snapshot, lasts: Iterator[float]) -> Iterator[tuple[float, st
 
 def nodes_of(admitted: Any, snapshot: Snapshot, on: list[Held]) -> list[str]:
     """Return the node that each job goes to: the first with room, as the engine has it."""
-    from orchestrator_operator.core.rooms import Rooms
-
     rooms = Rooms(snapshot.pools, snapshot.overhead)
     rooms.hold(on)
     out = []

@@ -1,7 +1,7 @@
 """The desk where the API asks why a job waits."""
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -78,6 +78,11 @@ async def test_more_than_a_few_at_once_are_sent_away(
 ) -> None:
     names = [f"job-{n}" for n in range(1, enquiries.IN_LINE + 4)]
     await wait_in_line(operator, *names)
-    monkeypatch.setattr(enquiries, "explain", lambda *_: time.sleep(0.05))
-    answers = await asyncio.gather(*(desk.get(f"/explain/{name}") for name in names))
+    go_on = threading.Event()
+    monkeypatch.setattr(enquiries, "explain", lambda *_: go_on.wait(5) and None)
+    monkeypatch.setattr(enquiries, "REST_PER_ANSWER", 0.0)
+    asked = [asyncio.create_task(desk.get(f"/explain/{name}")) for name in names]
+    await operator.until(lambda: sum(one.done() for one in asked) == 3)
+    go_on.set()
+    answers = await asyncio.gather(*asked)
     assert [answer.status for answer in answers].count(503) == 3
