@@ -19,7 +19,7 @@ FRESH_SECONDS = 2.0
 REMEMBERED = 1_000
 # So many times as long as an answer took, none is worked on.
 REST_PER_ANSWER = 3.0
-LONGEST_REST_SECONDS = 4.0
+LONGEST_REST_SECONDS = 30.0
 IN_LINE = 8
 
 
@@ -52,6 +52,8 @@ class Enquiries:
         self._in_line += 1
         try:
             async with self._turn:
+                if request.transport is None or request.transport.is_closing():
+                    raise web.HTTPServiceUnavailable(text="Whoever asked has gone.\n")
                 found = await self._answer(decider, request.match_info["name"])
         finally:
             self._in_line -= 1

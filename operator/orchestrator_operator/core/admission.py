@@ -12,6 +12,7 @@ What a pass admits is charged within the pass, so a later candidate sees it.
 """
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -66,6 +67,7 @@ class Queue:
     """The waiting jobs of one group, in a pass."""
 
     __slots__ = (
+        "aging",
         "charges",
         "door",
         "doors",
@@ -73,10 +75,12 @@ class Queue:
         "group",
         "jobs",
         "kept",
+        "most_priority",
         "next",
         "node",
         "parts",
         "pod",
+        "priority",
         "standing",
     )
 
@@ -84,6 +88,8 @@ class Queue:
         self, group: Group, jobs: Sequence[tuple[float, str]], facts: Service, standing: Standing
     ) -> None:
         self.group, self.jobs, self.facts, self.standing = group, jobs, facts, standing
+        self.aging, self.priority = facts.fair_share.aging_seconds, group.priority
+        self.most_priority = facts.max_priority
         self.next = 0
         self.charges: Charges = []
         self.parts: list[tuple[int, int]] = []
@@ -97,18 +103,16 @@ class Queue:
     def place(self, number: int, now: float) -> Place:
         """Return the place of the head in the order of turns."""
         since, name = self.jobs[self.next]
-        facts, standing = self.facts, self.standing
-        aging = facts.fair_share.aging_seconds
+        standing, aging, priority = self.standing, self.aging, self.priority
         waited = now - since
-        priority = self.group.priority
         if waited >= aging:
             priority += int(waited // aging)
             starved = max(since, standing.served)
             late = now - starved >= aging
         else:
             starved, late = 0.0, False
-        if priority > facts.max_priority:
-            priority = facts.max_priority
+        if priority > self.most_priority:
+            priority = self.most_priority
         if late:
             rank = (0, starved, -priority)
         elif priority == 0:
@@ -116,6 +120,19 @@ class Queue:
         else:
             rank = (1, 0.0, -priority)
         return (rank, standing.share, since, name, number, standing.turn)
+
+    def ages_at(self, now: float) -> float:
+        """Return when, after *now*, the head's place changes though nothing else does."""
+        since, _ = self.jobs[self.next]
+        aging = self.aging
+        steps = int((now - since) // aging)
+        if steps < 1:
+            return since + aging
+        late_at = max(since, self.standing.served) + aging
+        found = late_at if late_at > now else math.inf
+        if self.priority + steps < self.most_priority:
+            found = min(found, since + (steps + 1) * aging)
+        return found
 
 
 # One and the same object, so that comparing it takes no time.
@@ -155,6 +172,7 @@ class Pass:
         queues, now = self.queues(), self.now
         turns = [queue.place(number, now) for number, queue in enumerate(queues)]
         heapq.heapify(turns)
+        calm = not self.snapshot.busy
         cut = False
         while turns:
             if most is not None and len(self.admitted) >= most:
@@ -167,7 +185,8 @@ class Pass:
             queue = queues[place[4]]
             # If not, the user had a turn by another of its queues since.
             if place[5] == queue.standing.turn and not (
-                self.serve(queue) and self.skip_busy(queue)
+                self.serve(queue)
+                and (queue.next < len(queue.jobs) if calm else self.skip_busy(queue))
             ):
                 heapq.heappop(turns)
             else:
@@ -238,12 +257,13 @@ class Pass:
             if meter.used + meter.kept + amount > meter.limit:
                 queue.kept = self._keep(queue)
                 return False
-        found = self.rooms.find(queue.doors, queue.pod)
+        found = self.rooms.find(queue.doors)
         if found is None:
             queue.kept = self._keep(queue)
             return False
         door, node = queue.door, queue.node = found
-        charge(door.charges)
+        if door.charges:
+            charge(door.charges)
         if node is not None:
             node.take(queue.pod)
         for meter, amount in charges:
@@ -262,7 +282,7 @@ class Pass:
         Returns what is kept for it.
         """
         since, _ = queue.jobs[queue.next]
-        if self.now - since < queue.facts.fair_share.aging_seconds:
+        if self.now - since < queue.aging:
             return ()
         lacking = full(queue.charges)
         if any(not meter.resource or meter.kept for meter in lacking):

@@ -55,7 +55,7 @@ def blockers(plan: Plan, group: Group) -> list[Blocker]:
         if meter.used + meter.kept + amount > meter.limit
     ]
     rooms = plan.rooms
-    if rooms.find(rooms.doors(service.pools, group.demand), rooms.pod(group.demand)) is None:
+    if rooms.find(rooms.doors(service.pools, group.demand)) is None:
         found += _pools(plan, group, service.pools)
     return found
 

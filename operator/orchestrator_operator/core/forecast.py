@@ -26,9 +26,10 @@ from orchestrator_operator.core.snapshot import (
     Snapshot,
 )
 
-# How many times the line is let move on, and how many starts are looked at in all and in each.
+# How many times the line is let move on, how much is looked at in all (`Line.effort`), and how many
+# starts each time.
 TIMES = 16
-STARTS = 30_000
+EFFORT = 200_000
 MOST_STARTS = 5_000
 
 # (service, how long the job has run already, in seconds) -> how much longer it runs, in seconds.
@@ -84,20 +85,20 @@ def expected(snapshot: Snapshot, name: str, past: Durations) -> Expected | None:
     if not past.known or name not in snapshot.waiting:
         return None
     found: list[float] = []
-    looked_at, beyond = 0, math.inf
+    effort, beyond = 0, math.inf
     for number in range(TIMES):
-        if number and looked_at * (number + 1) / number > STARTS:
+        if number and effort * (number + 1) / number > EFFORT:
             break
         drawn = draws(number)
         line = Line(snapshot, lambda service, age: past.lasts(service, age, next(drawn)))  # noqa: B023
         for count, start in enumerate(line, 1):
-            looked_at += 1
             if start.name == name:
                 found.append(start.at)
                 break
-            if count == MOST_STARTS:
+            if count == MOST_STARTS or line.effort > EFFORT:
                 beyond = min(beyond, start.at)
                 break
+        effort += line.effort
     if not found:
         return Expected(beyond, None) if beyond < math.inf else None
     found.sort()
@@ -147,7 +148,11 @@ class Line:
         self._rooms: set[_Stop] = set()
         self._keeping: set[int] = set()
         self._ends: list[tuple[float, int, _Running]] = []
+        # When places change by themselves; those that are old by then do not count.
+        self._ages: list[tuple[float, int, Place]] = []
         self._count = 0
+        # How much has been looked at so far.
+        self.effort = 0
         for number, queue in enumerate(self._queues):
             self._of_user.setdefault(id(queue.standing), []).append(number)
             self._stand(number, _NEW)
@@ -161,6 +166,7 @@ class Line:
             freed: set[_Stop] = set()
             while self._ends and self._ends[0][0] <= self._pass.now:
                 freed |= self._end(heapq.heappop(self._ends)[2])
+            freed |= self._age()
             yield from self._turns(freed)
 
     def _hold(self, held: Held, node: NodeRoom | None) -> None:
@@ -209,11 +215,28 @@ class Line:
         self._keeping = set()
         return freed
 
+    def _age(self) -> set[_Stop]:
+        """Give those a new place who have waited long by now; returns where they stand."""
+        now, ages = self._pass.now, self._ages
+        found = set()
+        while ages and ages[0][0] <= now:
+            _, number, place = heapq.heappop(ages)
+            current, stop = self._places.get(number, (None, _NEW))
+            if current is place:
+                self._stand(number, stop)
+                # Not since there is room: since room may be kept for it from now on.
+                found.add(stop)
+        return found
+
     def _stand(self, number: int, stop: _Stop) -> None:
         """Put a queue in line at *stop*."""
-        place = self._queues[number].place(number, self._pass.now)
+        queue, now = self._queues[number], self._pass.now
+        place = queue.place(number, now)
         self._places[number] = (place, stop)
         heapq.heappush(self._stops.setdefault(stop, []), place)
+        if (ages_at := queue.ages_at(now)) < math.inf:
+            heapq.heappush(self._ages, (max(ages_at, now + 1), number, place))
+        self.effort += 1
 
     def _first(self, stop: _Stop) -> Place | None:
         """Return the place of whoever is first at *stop*."""
@@ -234,11 +257,23 @@ class Line:
 
     def _turns(self, stops: set[_Stop]) -> Iterator[Start]:
         """Let whoever can start now start, of those who stand at *stops*."""
-        while stops:
-            firsts = [(place, stop) for stop in stops if (place := self._first(stop)) is not None]
-            if not firsts:
-                return
-            place, stop = min(firsts, key=_by_place)
+        firsts: list[tuple[Place, _Stop]] = []
+
+        def line_up(stop: _Stop) -> None:
+            if stop in stops and (place := self._first(stop)) is not None:
+                heapq.heappush(firsts, (place, stop))
+
+        for stop in stops:
+            line_up(stop)
+        self.effort += len(stops)
+        while firsts:
+            place, stop = heapq.heappop(firsts)
+            if stop not in stops:
+                continue
+            if self._first(stop) is not place:
+                # Its user had a turn since. No turn makes a place better, so none is missed.
+                line_up(stop)
+                continue
             number = place[4]
             queue = self._queues[number]
             del self._places[number]
@@ -247,14 +282,16 @@ class Line:
                 self._started(queue)
                 if self._pass.skip_busy(queue):
                     self._stand(number, stop)
+                line_up(stop)
                 yield Start(self._pass.now, started.name, started.group)
                 continue
             if queue.kept:
                 self._keeping.add(number)
             # All who stand where this one stands now are kept back like it.
-            stop = self._stop_of(queue)
-            self._stand(number, stop)
-            stops = stops - {stop}
+            shut = self._stop_of(queue)
+            self._stand(number, shut)
+            stops = stops - {shut}
+            line_up(stop)
 
     def _started(self, queue: Queue) -> None:
         assert queue.door is not None  # noqa: S101  (it was served)
@@ -273,7 +310,3 @@ class Line:
         stop = (queue.facts.pools, queue.group.demand)
         self._rooms.add(stop)
         return stop
-
-
-def _by_place(found: tuple[Place, _Stop]) -> Place:
-    return found[0]

@@ -1,6 +1,7 @@
 """What would start a waiting job now: the smallest changes, found by planning again with each."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,6 +12,8 @@ from orchestrator_operator.core.admission import Plan, plan
 from orchestrator_operator.core.meters import POOL, QUOTA, Meter
 from orchestrator_operator.core.snapshot import Group, Held, Node, Pool, Rule, Snapshot, Waiting
 
+# How much is looked at for one remedy: users, claims and decisions of all plans that it takes.
+EFFORT = 1_000_000
 # More nodes than this are no small change.
 MOST_NODES = 64
 ROUNDS = 16
@@ -48,12 +51,32 @@ def remedies(snapshot: Snapshot, name: str) -> list[Remedy]:
     job = snapshot.waiting.get(name)
     if job is None or job.group.service not in snapshot.services:
         return []
-    found = (_own_ends(snapshot, job), _raised(snapshot, job))
+    found = []
+    for search in (_own_ends, _raised):
+        with suppress(_TooMuch):
+            found.append(search(snapshot, job, _Trials(job)))
     return [remedy for remedy in found if remedy is not None]
 
 
-def _admits(found: Plan, job: Waiting) -> bool:
-    return found.reached(job.name)
+class _TooMuch(Exception):  # noqa: N818  (no error: nothing is told)
+    """It takes too long to find out."""
+
+
+class _Trials:
+    """Plans that go on until they admit one job; raises `_TooMuch` when they took too much."""
+
+    def __init__(self, job: Waiting) -> None:
+        self._job, self._left = job, EFFORT
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        if self._left < 0:
+            raise _TooMuch
+        found = plan(snapshot, until=self._job.name)
+        self._left -= len(snapshot.waiting.groups) + len(snapshot.held) + len(found.admitted)
+        return found
+
+    def admits(self, snapshot: Snapshot) -> bool:
+        return self.plan(snapshot).reached(self._job.name)
 
 
 def _least(enough: Callable[[int], bool], most: int) -> int:
@@ -71,7 +94,7 @@ def _least(enough: Callable[[int], bool], most: int) -> int:
     return high
 
 
-def _own_ends(snapshot: Snapshot, job: Waiting) -> Remedy | None:
+def _own_ends(snapshot: Snapshot, job: Waiting, trials: _Trials) -> Remedy | None:
     """Return how many of the user's own running jobs would have to end, the largest first."""
     user = job.group.user
     own = [item for item in snapshot.held if item.user == user]
@@ -79,7 +102,7 @@ def _own_ends(snapshot: Snapshot, job: Waiting) -> Remedy | None:
     others = [item for item in snapshot.held if item.user != user]
 
     def enough(count: int) -> bool:
-        return _admits(plan(replace(snapshot, held=others + own[count:]), until=job.name), job)
+        return trials.admits(replace(snapshot, held=others + own[count:]))
 
     if not own or not enough(len(own)):
         return None
@@ -125,12 +148,12 @@ class _Knob:
         return replace(self, now=0) == replace(other, now=0)
 
 
-def _raised(snapshot: Snapshot, job: Waiting) -> Remedy | None:
+def _raised(snapshot: Snapshot, job: Waiting, trials: _Trials) -> Remedy | None:
     """Return which limits would have to be raised, and which pool would need more nodes."""
     turned: dict[_Knob, int] = {}
     for _ in range(ROUNDS):
-        found = plan(_with(snapshot, turned), until=job.name)
-        if _admits(found, job):
+        found = trials.plan(_with(snapshot, turned))
+        if found.reached(job.name):
             break
         missing = [k for k in _knobs(found, job.group) if not any(map(k.is_like, turned))]
         if not missing:
@@ -142,13 +165,13 @@ def _raised(snapshot: Snapshot, job: Waiting) -> Remedy | None:
         # With less of one, less of another may do as well.
         before = dict(turned)
         for knob in before:
-            turned[knob] = _lowest(snapshot, turned, knob, job)
+            turned[knob] = _lowest(snapshot, turned, knob, job, trials)
             if turned[knob] == knob.now:
                 del turned[knob]
         if turned == before:
             break
     # What is kept for others can be in the way of what was tried: nothing is told but what holds.
-    holds = _admits(plan(_with(snapshot, turned), until=job.name), job)
+    holds = trials.admits(_with(snapshot, turned))
     if not turned or not holds or not all(knob.now < n < FAR for knob, n in turned.items()):
         return None
     changes = tuple(
@@ -165,22 +188,27 @@ def _raised(snapshot: Snapshot, job: Waiting) -> Remedy | None:
     return Remedy(f"It would start now if {_and([_words(c) for c in changes])}.", 0, changes)
 
 
-def _lowest(snapshot: Snapshot, turned: Mapping[_Knob, int], knob: _Knob, job: Waiting) -> int:
+def _lowest(
+    snapshot: Snapshot, turned: Mapping[_Knob, int], knob: _Knob, job: Waiting, trials: _Trials
+) -> int:
     """Return how little *knob* needs to be turned up when all else is as in *turned*."""
 
     def at(value: int) -> Plan:
-        return plan(_with(snapshot, {**turned, knob: value}), until=job.name)
+        return trials.plan(_with(snapshot, {**turned, knob: value}))
 
-    if _admits(at(knob.now), job):
+    def enough_at(value: int) -> bool:
+        return at(value).reached(job.name)
+
+    if enough_at(knob.now):
         return knob.now
     if knob.counts_nodes:
-        return knob.now + _least(lambda n: _admits(at(knob.now + n), job), MOST_NODES)
+        return knob.now + _least(lambda n: enough_at(knob.now + n), MOST_NODES)
     step = dict(job.group.demand.amounts)[knob.resource] if knob.resource else 1
     enough = _used(at(turned[knob]), knob, job)
     steps = max(-(-(enough - knob.now) // step), 1)
-    value = knob.now + step * _least(lambda n: _admits(at(knob.now + n * step), job), steps)
+    value = knob.now + step * _least(lambda n: enough_at(knob.now + n * step), steps)
     found = at(value)
-    if not _admits(found, job):
+    if not found.reached(job.name):
         # A little more room can let in a larger job that comes first; just as much does not.
         return enough
     # A whole job's step may be more than what was missing.

@@ -43,6 +43,25 @@ class NodeRoom:
         return True
 
 
+class Search:
+    """The search for a node for pods of one size: up to which node there is no room for one."""
+
+    __slots__ = ("nodes", "place", "pod")
+
+    def __init__(self, nodes: Sequence[NodeRoom], pod: Demand) -> None:
+        self.nodes, self.pod, self.place = nodes, pod, 0
+
+    def first(self) -> NodeRoom | None:
+        """Return the first node, in order of name, that has room."""
+        nodes, pod = self.nodes, self.pod
+        while self.place < len(nodes):
+            node = nodes[self.place]
+            if not node.kept and node.fits(pod):
+                return node
+            self.place += 1
+        return None
+
+
 class PoolRoom:
     """One pool in one pass."""
 
@@ -53,8 +72,7 @@ class PoolRoom:
         # Jobs whose pods wait here for a node: another of the kind would wait as well.
         self.stuck: list[Demand] = []
         self._charges: dict[Demand, Charges] = {}
-        # Up to which node there is no room for such a pod, as long as no pod ends.
-        self._seen: dict[Demand, int] = {}
+        self._searches: dict[Demand, Search] = {}
 
     def charges(self, demand: Demand) -> Charges:
         """Return what a job adds to the pool's caps."""
@@ -63,24 +81,19 @@ class PoolRoom:
             found = self._charges[demand] = charges(self.caps, demand)
         return found
 
-    def node_for(self, pod: Demand) -> NodeRoom | None:
-        """Return the first node, in order of name, with room for *pod*."""
-        place, nodes = self._seen.get(pod, 0), self.nodes
-        while place < len(nodes):
-            node = nodes[place]
-            if not node.kept and node.fits(pod):
-                self._seen[pod] = place
-                return node
-            place += 1
-        self._seen[pod] = place
-        return None
+    def search(self, pod: Demand) -> Search:
+        """Return the search for a node for *pod*."""
+        found = self._searches.get(pod)
+        if found is None:
+            found = self._searches[pod] = Search(self.nodes, pod)
+        return found
 
     def freed(self, node: NodeRoom) -> None:
         """Take note that there is more room on *node* than there was."""
         place = self._places.get(node.name)
         if place is not None:
-            for pod, seen in self._seen.items():
-                self._seen[pod] = min(seen, place)
+            for search in self._searches.values():
+                search.place = min(search.place, place)
 
     def crowded(self, demand: Demand) -> bool:
         """Return whether a pod that takes no more than *demand* already waits for a node here."""
@@ -99,12 +112,14 @@ class PoolRoom:
 
 
 class Door:
-    """A pool, as jobs of one demand find it."""
+    """A pool, as jobs of one demand find it, whose pods take up *pod*."""
 
-    __slots__ = ("charges", "crowded", "pool")
+    __slots__ = ("charges", "crowded", "elastic", "pool", "search")
 
-    def __init__(self, pool: PoolRoom, charges: Charges, *, crowded: bool) -> None:
-        self.pool, self.charges, self.crowded = pool, charges, crowded
+    def __init__(self, pool: PoolRoom, demand: Demand, pod: Demand) -> None:
+        self.pool, self.elastic = pool, pool.pool.elastic
+        self.charges, self.crowded = pool.charges(demand), pool.crowded(demand)
+        self.search = pool.search(pod)
 
 
 class Rooms:
@@ -153,7 +168,7 @@ class Rooms:
                 else:
                     later.append((number, pool, self.pod(item.demand)))
         for number, pool, pod in later:
-            if (room := pool.node_for(pod)) is not None:
+            if (room := pool.search(pod).first()) is not None:
                 room.take(pod)
                 found[number] = room
         return found
@@ -176,20 +191,19 @@ class Rooms:
         found = self._doors.get(key)
         if found is None:
             rooms = [self.pools[name] for name in key[0] if name in self.pools]
-            found = self._doors[key] = [
-                Door(room, room.charges(demand), crowded=room.crowded(demand)) for room in rooms
-            ]
+            pod = self.pod(demand)
+            found = self._doors[key] = [Door(room, demand, pod) for room in rooms]
         return found
 
     @staticmethod
-    def find(doors: Iterable[Door], pod: Demand) -> tuple[Door, NodeRoom | None] | None:
+    def find(doors: Iterable[Door]) -> tuple[Door, NodeRoom | None] | None:
         """Return the first of *doors* behind which there is room, and the node that has it."""
         for door in doors:
             if door.charges and full(door.charges):
                 continue
-            if door.pool.pool.elastic:
+            if door.elastic:
                 return door, None
-            if not door.crowded and (node := door.pool.node_for(pod)) is not None:
+            if not door.crowded and (node := door.search.first()) is not None:
                 return door, node
         return None
 
@@ -202,7 +216,7 @@ class Rooms:
         """
         for door in doors:
             pool = door.pool
-            if pool.pool.elastic or full(door.charges):
+            if door.elastic or full(door.charges):
                 continue
             able = [n for n in pool.nodes if beyond(dict(pod.amounts), n.allocatable) is None]
             if not able:

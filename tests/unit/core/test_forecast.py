@@ -92,11 +92,14 @@ def anew(snapshot: Snapshot, lasts: Iterator[float]) -> Iterator[tuple[float, st
     holding = list(snapshot.held)
     ends: list[tuple[float, int]] = []
     running: dict[int, Held] = {}
+    served = dict(snapshot.served)
     now = snapshot.now
 
     def run(item: Held) -> None:
         number = len(running)
         running[number] = item
+        user = (item.service, item.user)
+        served[user] = max(served.get(user, 0.0), item.since)
         heapq.heappush(ends, (now + next(lasts), number))
 
     for item in holding:
@@ -104,7 +107,7 @@ def anew(snapshot: Snapshot, lasts: Iterator[float]) -> Iterator[tuple[float, st
     waiting = snapshot.waiting.copy()
     while True:
         on = [running[number] for _, number in sorted(ends, key=lambda end: end[1])]
-        found = plan(replace(snapshot, held=on, waiting=waiting.copy(), now=now))
+        found = plan(replace(snapshot, held=on, waiting=waiting.copy(), now=now, served=served))
         for admitted, place in zip(
             found.admitted, nodes_of(found.admitted, snapshot, on), strict=True
         ):
@@ -126,7 +129,7 @@ def nodes_of(admitted: Any, snapshot: Snapshot, on: list[Held]) -> list[str]:
     out = []
     for one in admitted:
         pod = rooms.pod(one.group.demand)
-        found = rooms.find(rooms.doors(("cpu",), one.group.demand), pod)
+        found = rooms.find(rooms.doors(("cpu",), one.group.demand))
         assert found is not None
         assert found[1] is not None
         found[1].take(pod)
@@ -151,6 +154,40 @@ def test_the_line_moves_as_the_engine_would_have_it(
     assert [(round(s.at, 6), s.name) for s in line] == [
         (round(at, 6), name) for at, name in anew(snapshot, lengths)
     ]
+
+
+counted = st.builds(
+    lambda total, own: a_quota("q", maxRunning=total, maxRunningPerUser=own), limits, limits
+)
+
+
+@given(asked, counted, holders)
+@settings(max_examples=400, deadline=None)
+def test_who_waits_in_line_grows_older(waiting: Any, rule: Any, holding: Any) -> None:
+    """Where no room is kept for anybody, to the second; jobs wait for up to 99 s already."""
+    services = {name: a_facts(aging_seconds=60, max_priority=3) for name in SERVICES}
+    pools = {"cpu": pool(node("n1", cpu="99"))}
+    snapshot = world(waiting, rule, holding=holding, services=services, pools=pools)
+    lengths, again = count(3.0, 7.37), count(3.0, 7.37)
+    line = Line(snapshot, lambda _service, _age: next(again))
+    assert [(round(s.at, 6), s.name) for s in line] == [
+        (round(at, 6), name) for at, name in anew(snapshot, lengths)
+    ]
+
+
+def test_a_starved_user_starts_as_soon_as_it_has_waited_long_enough() -> None:
+    many = [job(f"a{n:02}", since=NOW - 20) for n in range(40)]
+    rules = [a_quota("q", maxRunning=1, users={"a": {"weight": 1000}})]
+    holding = [held("b", since=NOW - 15)]
+    snapshot = world(
+        [*many, job("late", "b", since=NOW - 10)],
+        *rules,
+        holding=holding,
+        services={"example": a_facts(aging_seconds=60)},
+    )
+    starts = {s.name: s.at for s in Line(snapshot, lambda _s, _age: 10.0)}
+    # Its hour comes at +50; then the next place that becomes free is its own.
+    assert starts["late"] == NOW + 50
 
 
 @given(asked, holders)
