@@ -17,11 +17,13 @@ from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
+from orchestrator_api.identity.door import NO_IDENTITY, Door
 from orchestrator_api.ids import Ids, highest_in_use
 from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
 from orchestrator_api.settings import Settings
 from orchestrator_api.submit import Submissions
+from orchestrator_api.tls import Certificate
 from orchestrator_api.tokens import Tokens
 from orchestrator_wire import errors
 from orchestrator_wire.events import Events
@@ -39,7 +41,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: FastAPI, port: int) -> uvicorn.Server:
+def _server(app: FastAPI, port: int, tls: Certificate | None = None) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         host="0.0.0.0",
@@ -50,6 +52,8 @@ def _server(app: FastAPI, port: int) -> uvicorn.Server:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=25,
         server_header=False,
+        ssl_certfile=tls.chain if tls else None,
+        ssl_keyfile=tls.key if tls else None,
     )
     return _Server(config)
 
@@ -88,7 +92,10 @@ async def main() -> None:
     queue = Queue(kube, settings.jobs_namespace, jobs.live)
     submissions = Submissions(store, cluster, ids, services, queue, settings.callback_hosts)
     operator = Operator(settings.operator_host, settings.operator_port)
-    context = Context(store, cluster, jobs, services, submissions, operator)
+    door = Door(settings.identity)
+    if door.open:
+        log.warning("%s", NO_IDENTITY)
+    context = Context(store, cluster, jobs, services, submissions, operator, door)
     gateway = create_gateway(
         Tokens(kube, settings.jobs_namespace),
         Attempts(cluster, store, jobs, services, events),
@@ -104,7 +111,11 @@ async def main() -> None:
             _make_bucket(store),
         )
     ]
-    servers = (_server(create_app(context), settings.port), _server(gateway, settings.gateway_port))
+    tls = Certificate(settings.tls_directory) if settings.tls_directory else None
+    front = _server(create_app(context), settings.port, tls)
+    servers = (front, _server(gateway, settings.gateway_port))
+    if tls:
+        background.append(asyncio.create_task(tls.renew(front.config)))
 
     def end() -> None:
         for server in servers:

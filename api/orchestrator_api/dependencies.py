@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPBearer
 
 from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.errors import JobNotFound
+from orchestrator_api.identity.door import Door
+from orchestrator_api.identity.principals import Principal
 from orchestrator_api.operator import Operator
 from orchestrator_api.submit import Submissions
 from orchestrator_crds import OrchestratorJob
@@ -24,6 +27,7 @@ class Context:
     services: Services
     submissions: Submissions
     operator: Operator
+    door: Door
 
 
 async def _context(request: Request) -> Context:
@@ -33,12 +37,26 @@ async def _context(request: Request) -> Context:
 
 
 Given = Annotated[Context, Depends(_context)]
+# Only so that the description tells of it: the door itself reads the header.
+_BEARER = HTTPBearer(auto_error=False, description="An API key, or a token of the OIDC issuer.")
+
+
+async def _principal(request: Request, given: Given) -> Principal:
+    return await given.door.admit(request.headers.get("authorization", ""))
+
+
+# Every route that has to do with jobs asks for it, so that no body is read before it is known.
+Known = Annotated[Principal, Depends(_principal)]
+IDENTIFIED = [Security(_BEARER), Depends(_principal)]
 JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
 
 
-async def find_job(given: Context, job_id: int) -> OrchestratorJob:
-    """Return the job with this number; raises JobNotFound, or ClusterError."""
+async def find_job(given: Context, known: Principal, job_id: int) -> OrchestratorJob:
+    """Return the job with this number; raises JobNotFound, or ClusterError.
+
+    A job that is none of the caller's business is not found, just as one that is not there.
+    """
     job = await given.jobs.find(job_id)
-    if job is None:
+    if job is None or not known.may(job.spec.user_id, job.spec.service):
         raise JobNotFound(job_id)
     return job

@@ -22,6 +22,8 @@ class ApiError(Exception):
     """A request that cannot be served: its HTTP status and a sentence for the caller."""
 
     status = 500
+    # When it makes sense to try again, in seconds; empty when that is another request.
+    retry_after = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -32,6 +34,25 @@ class BadRequest(ApiError):  # noqa: N818
     """The request itself is wrong."""
 
     status = 400
+
+
+class Unauthorized(ApiError):  # noqa: N818
+    """It is not known who calls."""
+
+    status = 401
+
+
+class Forbidden(ApiError):  # noqa: N818
+    """It is known who calls, and they may not do this."""
+
+    status = 403
+
+
+class TooManyRequests(ApiError):  # noqa: N818
+    """The caller asks for more than its share."""
+
+    status = 429
+    retry_after = "1"
 
 
 class JobNotFound(ApiError):  # noqa: N818
@@ -80,6 +101,7 @@ class TooManyWaiting(ApiError):  # noqa: N818
     """The user has as many jobs waiting as quotas let them."""
 
     status = 429
+    retry_after = "30"
 
 
 class TooSlow(ApiError):  # noqa: N818
@@ -100,13 +122,17 @@ class Unavailable(ApiError):  # noqa: N818
     status = 503
 
 
-# When it makes sense to try again, in seconds.
-_RETRY_AFTER = {429: "30", 503: "5"}
+AWAY_SECONDS = "5"
 
 
-def _answer(request: Request, status: int, message: str) -> JSONResponse:
-    after = _RETRY_AFTER.get(status)
-    headers = {"Retry-After": after} if after else None
+def _answer(request: Request, status: int, message: str, after: str = "") -> JSONResponse:
+    headers = {}
+    if status == 503:
+        after = after or AWAY_SECONDS
+    if after:
+        headers["Retry-After"] = after
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if request.url.path.startswith(problems.PREFIX):
         return problems.problem(status, message, request.url.path, headers)
     body = {"id": 0, "status": "Unknown", "message": message}
@@ -115,7 +141,7 @@ def _answer(request: Request, status: int, message: str) -> JSONResponse:
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  (registered for it alone)
-    return _answer(request, error.status, error.message)
+    return _answer(request, error.status, error.message, error.retry_after)
 
 
 async def _store_error(request: Request, error: Exception) -> Response:

@@ -19,7 +19,7 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked for.")
 
 
-def problem(status: int, message: str, path: str, headers: dict[str, str] | None) -> JSONResponse:
+def problem(status: int, message: str, path: str, headers: dict[str, str]) -> JSONResponse:
     """Return an error as a problem document."""
     found = Problem(title=HTTPStatus(status).phrase, status=status, detail=message, instance=path)
     return JSONResponse(

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from orchestrator_api.identity.door import IdentitySettings
 from orchestrator_wire.settings import WireSettings
 
 
@@ -13,3 +14,9 @@ class Settings(WireSettings):
     canary_port: int = 8082
     operator_host: str = Field(description="Name that stands for all of the operator's pods.")
     operator_port: int = 8083
+    identity: IdentitySettings = Field(
+        default_factory=IdentitySettings, description="How callers are known, as JSON."
+    )
+    tls_directory: str = Field(
+        default="", description="Where tls.crt and tls.key are, if the public port speaks TLS."
+    )

@@ -14,6 +14,7 @@ from orchestrator_api.bundle import Bundle
 from orchestrator_api.cache import Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.errors import ApiError, TooSlow
+from orchestrator_api.identity.principals import Principal
 from orchestrator_api.ids import Ids
 from orchestrator_api.pacing import paced
 from orchestrator_api.queue import Queue
@@ -51,13 +52,15 @@ class Submissions:
         self._callback_hosts = callback_hosts
         self._places = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    async def submit(self, mark: str, body: AsyncIterator[bytes]) -> OrchestratorJob:
+    async def submit(
+        self, known: Principal, mark: str, body: AsyncIterator[bytes]
+    ) -> OrchestratorJob:
         """Store what *body* holds and create its job; raises ApiError and the wire's errors."""
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
         body = paced(body)
         try:
-            spec = await self._take(key, mark, body)
+            spec = await self._take(known, key, mark, body)
         except TooSlow:
             raise
         except ApiError:
@@ -72,11 +75,13 @@ class Submissions:
             await self._discard(key)
             raise
 
-    async def _take(self, key: str, mark: str, body: AsyncIterator[bytes]) -> dict[str, Any]:
+    async def _take(
+        self, known: Principal, key: str, mark: str, body: AsyncIterator[bytes]
+    ) -> dict[str, Any]:
         """Store an upload's files at *key* and return the spec of its job."""
         async with self._store.upload(key, self._places) as upload:
             with Bundle(upload, self._services.largest_upload) as bundle:
-                form = Form(bundle, self._services, self._callback_hosts)
+                form = Form(bundle, self._services, known, self._callback_hosts)
                 await receive(form, mark, body)
                 user, service = form.check()
                 self._queue.check(service.metadata.name, str(user))

@@ -19,7 +19,8 @@ from multipart import (
 
 from orchestrator_api.bundle import Bundle
 from orchestrator_api.cache import Services
-from orchestrator_api.errors import BadRequest, TooLarge
+from orchestrator_api.errors import BadRequest, Forbidden, TooLarge
+from orchestrator_api.identity.principals import Principal
 from orchestrator_crds import OrchestratorService
 from orchestrator_crds.callback import allowed
 from orchestrator_crds.job import MAX_FILES
@@ -58,9 +59,13 @@ class Form:
     """The fields and files of one upload, while they come in."""
 
     def __init__(
-        self, bundle: Bundle, services: Services, callback_hosts: Collection[str] = ()
+        self,
+        bundle: Bundle,
+        services: Services,
+        known: Principal,
+        callback_hosts: Collection[str] = (),
     ) -> None:
-        self._bundle, self._services = bundle, services
+        self._bundle, self._services, self._known = bundle, services, known
         self._callback_hosts = callback_hosts
         self.fields: dict[str, str] = {}
         self._field_count = 0
@@ -137,22 +142,32 @@ class Form:
             # Others are ignored, and a second field of the same name does not override the first.
             if name in READ_FIELDS:
                 self.fields.setdefault(name, self._field.decode(errors="replace"))
+                self._authorise()
         elif self._segment is not None:
             await self._bundle.end()
         self._segment = self._field = None
+
+    def _authorise(self) -> None:
+        """Refuse, as soon as that is known, an upload for whom the caller may not act."""
+        user, service = self.fields.get("user_id", ""), self.fields.get("service", "")
+        if not _is_user(user) or self._services.find(service) is None:
+            return  # a mistake, which `check` tells in the contract's order
+        if not self._known.may(str(int(user)), service):
+            raise Forbidden(f"You may not submit jobs for user {int(user)} to service {service}.")
 
     def check(self) -> tuple[int, OrchestratorService]:
         """Return (user, service) of a complete form; raises BadRequest in the contract's order."""
         user = self.fields.get("user_id")
         if user is None:
             raise BadRequest("Missing user_id field")
-        if not _USER.fullmatch(user) or not -(2**31) <= int(user) < 2**31:
+        if not _is_user(user):
             raise BadRequest("Invalid user_id, should be a number")
         if "service" not in self.fields:
             raise BadRequest("Missing service field")
         service = self._services.find(self.fields["service"])
         if service is None:
             raise BadRequest("Invalid service")
+        self._authorise()
         if not self._names:
             raise BadRequest("Missing file: the upload has no part with a filename")
         if len(self._names) > service.spec.inputs.max_files:
@@ -168,6 +183,10 @@ class Form:
                 "for its host to be allowed."
             )
         return int(user), service
+
+
+def _is_user(text: str) -> bool:
+    return bool(_USER.fullmatch(text)) and -(2**31) <= int(text) < 2**31
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from orchestrator_api.bundle import of_script
-from orchestrator_api.dependencies import Context, Given, JobId, find_job
+from orchestrator_api.dependencies import IDENTIFIED, Context, Given, JobId, Known, find_job
 from orchestrator_api.errors import AlreadyOver, FilesMissing, FilesReplaced, JobNotFound
 from orchestrator_api.files import ZIP, Asked, zip_response
+from orchestrator_api.identity.principals import Principal
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary, check_length
 from orchestrator_crds import OrchestratorJob, Phase
@@ -23,7 +24,7 @@ from orchestrator_wire import errors
 from orchestrator_wire.kube import now
 
 log = logging.getLogger(__name__)
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], dependencies=IDENTIFIED)
 # How often a poll for partial results may ask a job for them.
 WANTED_EVERY_SECONDS = 30.0
 _FORM = {
@@ -54,11 +55,12 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/upload", status_code=201, openapi_extra=_FORM)
-async def upload(request: Request, given: Given) -> JobAnswer:
+async def upload(request: Request, given: Given, known: Known) -> JobAnswer:
     """Submit a job: its files, whom it is for, and the service to run it."""
     mark = boundary(request.headers.get("content-type", ""))
     check_length(request.headers.get("content-length", ""), given.services)
-    job = await given.submissions.submit(mark, request.stream())
+    with given.door.rates.uploading(known.name):
+        job = await given.submissions.submit(known, mark, request.stream())
     message = "Job successfully uploaded"
     return JobAnswer(id=job.spec.id or 0, status=str(Phase.QUEUED), message=message)
 
@@ -76,9 +78,9 @@ AskedFor = Annotated[Asked, Depends(_asked)]
 
 @router.head("/download/{job_id}", response_model=None, include_in_schema=False)
 @router.get("/download/{job_id}", response_model=None, responses=_ANSWERS)
-async def download(job_id: JobId, given: Given, asked: AskedFor) -> Response:
+async def download(job_id: JobId, given: Given, known: Known, asked: AskedFor) -> Response:
     """Poll a job: its status as JSON until it has completed, then its results as a zip."""
-    job = await find_job(given, job_id)
+    job = await find_job(given, known, job_id)
     results = job.status.results
     if phase_for_rest(job) is not Phase.COMPLETED or results is None:
         return JSONResponse(answer(job).model_dump())
@@ -87,15 +89,16 @@ async def download(job_id: JobId, given: Given, asked: AskedFor) -> Response:
             given.store, results.key, f"{job_id}.zip", asked, etag=results.etag
         )
     except errors.NoSuchObject as error:
-        return await _vanished(given, job, job_id, error)
+        return await _vanished(given, known, job, error)
 
 
 async def _vanished(
-    given: Context, job: OrchestratorJob, job_id: int, error: errors.NoSuchObject
+    given: Context, known: Principal, job: OrchestratorJob, error: errors.NoSuchObject
 ) -> Response:
     """Answer for files that are not there: the job may have expired or been deleted meanwhile."""
+    job_id = job.spec.id or 0
     given.jobs.forget(job)
-    found = await find_job(given, job_id)
+    found = await find_job(given, known, job_id)
     if found.status.phase is Phase.CLEANED:
         return JSONResponse(answer(found).model_dump())
     if isinstance(error, errors.Replaced):
@@ -105,9 +108,9 @@ async def _vanished(
 
 @router.head("/download_partial/{job_id}", response_model=None, include_in_schema=False)
 @router.get("/download_partial/{job_id}", response_model=None, responses=_ANSWERS)
-async def download_partial(job_id: JobId, given: Given, asked: AskedFor) -> Response:
+async def download_partial(job_id: JobId, given: Given, known: Known, asked: AskedFor) -> Response:
     """Get the working directory as it is now, from the inputs to the results."""
-    job = await find_job(given, job_id)
+    job = await find_job(given, known, job_id)
     serve = partial(zip_response, given.store, name=f"{job_id}.zip", asked=asked)
     results, inputs = job.status.results, job.spec.inputs
     try:
@@ -123,7 +126,7 @@ async def download_partial(job_id: JobId, given: Given, asked: AskedFor) -> Resp
         if inputs is not None:
             return await serve(key=inputs.key, etag=inputs.etag)
     except errors.NoSuchObject as error:
-        return await _vanished(given, job, job_id, error)
+        return await _vanished(given, known, job, error)
     return Response(of_script(job.spec.script or ""), media_type=ZIP)
 
 
@@ -145,9 +148,9 @@ async def _latest(serve: Callable[..., Awaitable[Response]], key: str) -> Respon
 
 
 @router.post("/terminate/{job_id}")
-async def terminate(job_id: JobId, given: Given) -> JobAnswer:
+async def terminate(job_id: JobId, given: Given, known: Known) -> JobAnswer:
     """Stop a job, wherever it is."""
-    job = await find_job(given, job_id)
+    job = await find_job(given, known, job_id)
     if job.status.phase in LIVE:
         try:
             job = await given.cluster.terminate(job.metadata.name)

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from orchestrator_api.dependencies import Given, JobId, find_job
+from orchestrator_api.dependencies import IDENTIFIED, Given, JobId, Known, find_job
 from orchestrator_api.problems import MEDIA_TYPE, Problem
 from orchestrator_api.schemas import JobExplanation, answer, phase_for_rest
 from orchestrator_crds import Phase
@@ -15,13 +15,13 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": what}
     for status, what in ((400, "The number is none."), (404, "There is no such job."))
 }
-router = APIRouter(prefix="/v1", tags=["v1"], responses=_PROBLEMS)
+router = APIRouter(prefix="/v1", tags=["v1"], responses=_PROBLEMS, dependencies=IDENTIFIED)
 
 
 @router.get("/jobs/{job_id}/explain", response_model_by_alias=True)
-async def explain(job_id: JobId, given: Given) -> JobExplanation:
+async def explain(job_id: JobId, given: Given, known: Known) -> JobExplanation:
     """Tell why a job waits: what is in its way, when it may start, what would start it now."""
-    job = await find_job(given, job_id)
+    job = await find_job(given, known, job_id)
     told, waits = answer(job), phase_for_rest(job) is Phase.QUEUED
     found = await given.operator.explain(job.metadata.name) if waits else None
     first = found.blockers[0] if found and found.blockers else None

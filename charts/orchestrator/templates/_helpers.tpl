@@ -80,3 +80,35 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end }}
+
+{{/* How callers are known, as the API reads it. */}}
+{{- define "orchestrator.identity" -}}
+{{- $identity := dict "limits" .Values.identity.limits -}}
+{{- if .Values.identity.apiKeys.existingSecret -}}
+{{- $_ := set $identity "apiKeysFile" "/etc/orchestrator/api-keys/keys.yaml" -}}
+{{- end -}}
+{{- if .Values.identity.oidc -}}
+{{- $_ := set $identity "oidc" .Values.identity.oidc -}}
+{{- end -}}
+{{- toJson $identity -}}
+{{- end }}
+
+{{- define "orchestrator.apiMounts" -}}
+{{- if .Values.identity.apiKeys.existingSecret -}}
+- {name: api-keys, mountPath: /etc/orchestrator/api-keys, readOnly: true}
+{{ end -}}
+{{- if .Values.api.tls.existingSecret -}}
+- {name: tls, mountPath: /etc/orchestrator/tls, readOnly: true}
+{{- end -}}
+{{- end }}
+
+{{- define "orchestrator.apiVolumes" -}}
+{{- with .Values.identity.apiKeys.existingSecret -}}
+- name: api-keys
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{ end -}}
+{{- with .Values.api.tls.existingSecret -}}
+- name: tls
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end -}}
+{{- end }}

@@ -14,6 +14,7 @@ from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
+from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.ids import Ids, highest_in_use
 from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
@@ -69,8 +70,14 @@ HOSTS = ["portal.example.org"]
 
 
 @pytest.fixture
+def door() -> Door:
+    """Return a door at which nobody is asked; modules that are about identity have another."""
+    return Door(IdentitySettings())
+
+
+@pytest.fixture
 async def system(
-    cluster: tuple[FakeKube, Kube], store: tuple[FakeS3, Store]
+    cluster: tuple[FakeKube, Kube], store: tuple[FakeS3, Store], door: Door
 ) -> AsyncIterator[System]:
     state, kube = cluster
     s3_state, s3 = store
@@ -84,7 +91,7 @@ async def system(
     ids = Ids(kube, "system", lambda: highest_in_use(kube, s3, "jobs"))
     submissions = Submissions(s3, access, ids, services, queue, HOSTS)
     operator = Operator("127.0.0.1", 9)  # the discard port: nobody listens
-    context = Context(s3, access, jobs, services, submissions, operator)
+    context = Context(s3, access, jobs, services, submissions, operator, door)
     canary = Canary(0)
     tokens: Any = PlainTokens()
     events = Events(kube, "jobs", "orchestrator-api")

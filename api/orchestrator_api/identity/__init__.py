@@ -1,0 +1,1 @@
+"""Who calls the public API, and what they may do."""

@@ -1,0 +1,66 @@
+"""The door: a request's credential → the principal it stands for, before anything else is read."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from orchestrator_api.errors import Unauthorized, Unavailable
+from orchestrator_api.identity.api_keys import PREFIX, ApiKeys
+from orchestrator_api.identity.oidc import BadJWT, Issuer, IssuerAway, Oidc
+from orchestrator_api.identity.principals import ANYBODY, Principal, Strict
+from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
+
+NO_IDENTITY = (
+    "Nobody is asked who they are: whoever reaches this port can submit, read and stop every job. "
+    "Set identity.apiKeys or identity.oidc, or keep the port behind your portal."
+)
+
+
+class IdentitySettings(Strict):
+    """How callers are known. Without keys and issuer, they are not: as in the old system."""
+
+    api_keys_file: str = Field(default="", description="Path of the file of API keys.")
+    oidc: Issuer | None = None
+    limits: Most = Most()
+
+
+class Door:
+    """Knows callers by API key, by token, or not at all."""
+
+    def __init__(self, settings: IdentitySettings) -> None:
+        """Read the keys; raises BadKeyFile or OSError."""
+        path = settings.api_keys_file
+        self._keys = ApiKeys(Path(path)) if path else None
+        self._oidc = Oidc(settings.oidc) if settings.oidc else None
+        self.rates = Rates(NO_LIMITS if self.open else settings.limits)
+
+    @property
+    def open(self) -> bool:
+        """Return whether nobody is asked who they are."""
+        return self._keys is None and self._oidc is None
+
+    async def admit(self, authorization: str) -> Principal:
+        """Return who calls; raises Unauthorized, TooManyRequests or Unavailable."""
+        if self.open:
+            return ANYBODY
+        scheme, _, credential = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not credential.strip():
+            raise Unauthorized(
+                "Say who you are: send Authorization: Bearer with your key or token."
+            )
+        found = await self._find(credential.strip())
+        self.rates.count(found.name)
+        return found
+
+    async def _find(self, credential: str) -> Principal:
+        if credential.startswith(PREFIX) or self._oidc is None:
+            found = self._keys.find(credential) if self._keys else None
+            if found is None:
+                raise Unauthorized("This API key is not known, or not any more.")
+            return found
+        try:
+            return await self._oidc.find(credential)
+        except BadJWT as error:
+            raise Unauthorized(str(error)) from error
+        except IssuerAway as error:
+            raise Unavailable("Tokens cannot be checked now; try again later.") from error

@@ -1,0 +1,114 @@
+"""Callers with tokens of an OpenID Connect issuer: signed JWTs, checked without asking it."""
+
+from typing import Any, Literal
+
+import aiohttp
+import jwt
+from pydantic import Field
+
+from orchestrator_api.identity.keyset import KeySet, UnknownKey
+from orchestrator_api.identity.principals import Grant, Principal, Strict, administrator, user
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+LEEWAY_SECONDS = 30
+LONGEST_TOKEN = 16 * 1024
+LARGEST_ANSWER = 1 << 20
+_TIMEOUT = aiohttp.ClientTimeout(total=5)
+
+
+class Issuer(Strict):
+    """The issuer that is believed, and what its tokens' claims mean."""
+
+    issuer: str = Field(pattern="^https?://", description="As in the tokens' `iss`.")
+    audience: str = Field(min_length=1, description="Must be among the tokens' `aud`.")
+    algorithms: tuple[Algorithm, ...] = Field(default=("RS256", "ES256"), min_length=1)
+    user_claim: str = Field(default="sub", min_length=1, description="The claim with the userID.")
+    roles_claim: str = Field(default="", description="The claim with roles or groups.")
+    administrators: tuple[str, ...] = Field(
+        default=(), description="Values of the roles' claim that make an administrator."
+    )
+    portals: dict[str, Grant] = Field(
+        default_factory=dict, description="Value of the roles' claim → what it may act for."
+    )
+
+
+class BadJWT(Exception):  # noqa: N818
+    """The token is false, expired, or not for us; the message says which."""
+
+
+class IssuerAway(Exception):  # noqa: N818
+    """The issuer's keys cannot be had."""
+
+
+class Oidc:
+    """Checks tokens of one issuer."""
+
+    def __init__(self, settings: Issuer) -> None:
+        self._settings = settings
+        self._keys = KeySet(self._fetch)
+
+    async def find(self, token: str) -> Principal:
+        """Return whom *token* stands for; raises BadJWT or IssuerAway."""
+        if len(token) > LONGEST_TOKEN:
+            raise BadJWT("The token is too long.")
+        settings = self._settings
+        try:
+            key = await self._keys.find(str(jwt.get_unverified_header(token).get("kid", "")))
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=list(settings.algorithms),
+                audience=settings.audience,
+                issuer=settings.issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except jwt.PyJWTError as error:
+            raise BadJWT(f"The token is not valid: {error}.") from error
+        except UnknownKey as error:
+            raise BadJWT("The token is signed by a key that the issuer does not have.") from error
+        return self._principal(claims)
+
+    def _principal(self, claims: dict[str, Any]) -> Principal:
+        settings = self._settings
+        name = claims.get(settings.user_claim)
+        if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
+            raise BadJWT(f"The token has no claim {settings.user_claim} that names a user.")
+        roles = claims.get(settings.roles_claim) if settings.roles_claim else ()
+        held = {roles} if isinstance(roles, str) else set(filter(_is_text, roles or ()))
+        label = f"oidc:{name}"
+        if held & set(settings.administrators):
+            return administrator(label)
+        grants = [grant for role, grant in sorted(settings.portals.items()) if role in held]
+        if len(grants) > 1:
+            raise BadJWT("The token has the roles of more than one portal.")
+        for grant in grants:
+            return Principal(label, frozenset(grant.users), frozenset(grant.services))
+        return user(label, str(name))
+
+    async def _fetch(self) -> tuple[str, dict[str, Any]]:
+        issuer = self._settings.issuer
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            about = await _get(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+            if about.get("issuer") != issuer:
+                raise IssuerAway(f"{issuer} says that it is {about.get('issuer')!r}.")
+            return issuer, await _get(session, str(about.get("jwks_uri", "")))
+
+
+def _is_text(role: object) -> bool:
+    return isinstance(role, str)
+
+
+async def _get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    """Return the JSON object at *url*; raises IssuerAway."""
+    try:
+        async with session.get(url, allow_redirects=False) as response:
+            response.raise_for_status()
+            if (response.content_length or 0) > LARGEST_ANSWER:
+                raise IssuerAway(f"{url} answers with too much.")
+            found = await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise IssuerAway(f"{url} cannot be read: {error!r}") from error
+    if not isinstance(found, dict):
+        raise IssuerAway(f"{url} does not answer with an object.")
+    return found
