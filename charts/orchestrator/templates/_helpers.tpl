@@ -80,3 +80,8 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end }}
+
+{{/* What a part of ours is called as a user of Kubernetes; call with (dict "root" $ "part" "api"). */}}
+{{- define "orchestrator.account" -}}
+system:serviceaccount:{{ .root.Release.Namespace }}:{{ .root.Release.Name }}-{{ .part }}
+{{- end }}
