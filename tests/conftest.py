@@ -15,18 +15,28 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
+def _dump(value: Any) -> str:
+    return yaml.dump(value, Dumper=_Plain, sort_keys=False)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-data", action="store_true", help="rewrite the files of tests/data")
 
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
-    """Compare a value with a file of tests/data; `pytest --update-data` rewrites it."""
+    """Compare a value with a file of tests/data; `pytest --update-data` rewrites it.
+
+    The value for a file called .txt is its lines.
+    """
 
     def compare(name: str, value: Any) -> None:
-        path = DATA / name
+        path, lines = DATA / name, name.endswith(".txt")
         if request.config.getoption("--update-data"):
-            path.write_text(yaml.dump(value, Dumper=_Plain, sort_keys=False))
-        assert value == yaml.safe_load(path.read_text())
+            path.parent.mkdir(exist_ok=True)
+            text = "".join(f"{line}\n" for line in value) if lines else _dump(value)
+            path.write_text(text)
+        text = path.read_text()
+        assert value == (text.splitlines() if lines else yaml.safe_load(text))
 
     return compare

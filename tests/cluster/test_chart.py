@@ -10,6 +10,8 @@ import yaml
 
 from local.paths import CHART, LOCAL_VALUES
 from local.toolchain import BIN
+from orchestrator_crds import labels
+from orchestrator_crds.names import SERVICE_ACCOUNT
 
 GOOD = ("objectStore.minio.enabled=true", "objectStore.existingSecret=keys")
 
@@ -59,6 +61,9 @@ def test_values_keep_to_the_schema(file: Any) -> None:
         ([*GOOD, "jobs.namespace=orchestrator"], "jobs are shut in"),
         ([*GOOD, "api.replicas=0"], "replicas"),
         ([*GOOD, "images.api.digest=latest"], "digest"),
+        ([*GOOD, "roles.viewers[0].kind=User"], "viewers"),
+        ([*GOOD, "roles.viewer[0].kind=Robot", "roles.viewer[0].name=r2"], "kind"),
+        ([*GOOD, "roles.viewer[0].kind=User"], "name"),
     ],
 )
 def test_a_mistake_in_the_values_is_refused_with_a_sentence(
@@ -102,6 +107,52 @@ def test_rights_are_bound_to_two_namespaces_and_name_no_wildcard() -> None:
         for rule in role["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
             assert "secrets" not in rule["resources"]
+
+
+PEOPLE = {"orchestrator-viewer", "orchestrator-submitter", "orchestrator-quota-manager"}
+
+
+def names(kind: str, *values: str) -> set[str]:
+    return {body["metadata"]["name"] for body in of_kind(kind, *values)}
+
+
+def test_peoples_roles_are_there_and_bound_to_nobody_but_by_the_values() -> None:
+    assert names("Role") >= PEOPLE
+    assert not names("RoleBinding") & PEOPLE
+    subject = ("roles.quotaManager[0].kind=Group", "roles.quotaManager[0].name=chemists")
+    assert names("RoleBinding", *subject) & PEOPLE == {"orchestrator-quota-manager"}
+    (bound,) = [
+        body
+        for body in of_kind("RoleBinding", *subject)
+        if body["metadata"]["name"] == "orchestrator-quota-manager"
+    ]
+    assert bound["subjects"] == [{"kind": "Group", "name": "chemists"}]
+    assert bound["roleRef"]["name"] == bound["metadata"]["name"]
+    assert bound["metadata"]["namespace"] == "orchestrator-jobs"
+
+
+def test_people_get_nothing_but_our_own_resources_and_write_no_status() -> None:
+    for role in of_kind("Role"):
+        if role["metadata"]["name"] in PEOPLE:
+            for rule in role["rules"]:
+                assert rule["apiGroups"] == ["orchestrator.dev"]
+                assert not any("/" in resource for resource in rule["resources"])
+
+
+def test_every_admission_policy_is_bound_and_denies() -> None:
+    for values in ((), ("jobs.bindUserToCaller=false",)):
+        bindings = of_kind("ValidatingAdmissionPolicyBinding", *values)
+        assert all(b["spec"]["validationActions"] == ["Deny"] for b in bindings)
+        bound = [b["spec"]["policyName"] for b in bindings]
+        assert sorted(bound) == sorted(names("ValidatingAdmissionPolicy", *values))
+        assert ("orchestrator-job-user.orchestrator.dev" in bound) is (not values)
+
+
+def test_policies_name_the_account_and_the_label_that_pods_of_jobs_have() -> None:
+    text = json.dumps(of_kind("ValidatingAdmissionPolicy"))
+    assert text.count(f"object.spec.serviceAccountName == '{SERVICE_ACCOUNT}'") == 1
+    assert text.count(f"'{labels.JOB}' in object.metadata.labels") == 1
+    assert text.count(f"request.name == '{SERVICE_ACCOUNT}'") == 1
 
 
 def test_an_object_store_of_ones_own_brings_no_minio() -> None:

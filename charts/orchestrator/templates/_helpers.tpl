@@ -112,3 +112,8 @@ capabilities:
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end -}}
 {{- end }}
+
+{{/* What a part of ours is called as a user of Kubernetes; call with (dict "root" $ "part" "api"). */}}
+{{- define "orchestrator.account" -}}
+system:serviceaccount:{{ .root.Release.Namespace }}:{{ .root.Release.Name }}-{{ .part }}
+{{- end }}

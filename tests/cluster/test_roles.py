@@ -1,0 +1,349 @@
+"""Who may do what with kubectl: the rights of five identities, and what people try beyond theirs."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from local.paths import JOBS_NAMESPACE, NAMESPACE, RELEASE
+from orchestrator_crds import labels
+from orchestrator_crds.meta import API_VERSION
+from orchestrator_crds.names import SERVICE_ACCOUNT
+from tests.cluster.place import Place, until
+
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+# Who has which of our Roles. Penny may make jobs for others; Nadia may do everything, in the jobs'
+# namespace.
+BOUND = {
+    f"{RELEASE}-viewer": ["vera"],
+    f"{RELEASE}-submitter": ["alice", "bob", "penny"],
+    f"{RELEASE}-quota-manager": ["quinn"],
+    "test-on-behalf": ["penny"],
+    "test-everything": ["nadia"],
+}
+MADE_FOR_TESTS = {
+    "test-on-behalf": (["orchestrator.dev"], ["orchestratorjobs"], ["impersonate"]),
+    "test-everything": (["*"], ["*"], ["*"]),
+}
+IDENTITIES = {
+    "operator": f"{ACCOUNT}-operator",
+    "api": f"{ACCOUNT}-api",
+    "viewer": "vera",
+    "submitter": "alice",
+    "quota-manager": "quinn",
+}
+ADMINISTRATOR = ""
+ROW = re.compile(r"(\S+)\s+\[.*?\]\s+\[(.*?)\]\s+\[(.*?)\]")
+
+# Jobs of Alice and Bob, which wait all the time.
+MINE, BOBS = "roles-mine", "roles-bobs"
+SHUT = "roles-shut"
+SPEC = {"service": "example", "userID": "alice", "script": "true"}
+INPUTS = {"key": "jobs/f/inputs.zip", "sizeBytes": 1, "sha256": "0" * 64}
+OWNER = {"apiVersion": API_VERSION, "kind": "OrchestratorJob", "name": BOBS, "uid": "0"}
+JOBS = f"/apis/{API_VERSION}/namespaces/{JOBS_NAMESPACE}/orchestratorjobs"
+# Of a name that no job has, lest the administrator delete any.
+MANY = f"{JOBS}?dryRun=All&fieldSelector=metadata.name%3Droles-none"
+POD = f"/api/v1/namespaces/{JOBS_NAMESPACE}/pods/{BOBS}-1"
+DRY = "--dry-run=server"
+
+# What the answer to something that would have worked holds.
+FINE = "(server dry run)"
+NOT_YOURS = "'; only jobs of your own are yours to make, change or delete"
+FOR_BOB = f"the job's spec.userID is 'bob' and your name is 'alice{NOT_YOURS}"
+FIXED = "only terminate and priority can be changed"
+BY_THE_API = "spec.id and spec.inputs are set by the API alone"
+STATUS = "status is written by the operator and the API alone"
+PODS = "are made by the operator alone; create an OrchestratorJob instead"
+TOKENS = f"tokens of the account {SERVICE_ACCOUNT} are for the pods of jobs alone"
+
+
+class Act(NamedTuple):
+    """Something that somebody does with kubectl."""
+
+    words: tuple[str, ...]
+    body: dict[str, Any] | None = None
+    user: str = "alice"
+
+    def by(self, user: str) -> "Act":
+        return self._replace(user=user)
+
+    def done(self, place: Place) -> str:
+        """Do it; returns what kubectl says."""
+        mask = (f"--as={self.user}",) if self.user else ()
+        stdin = json.dumps(self.body) if self.body is not None else None
+        return place.kubectl(*self.words, *mask, stdin=stdin, check=False)
+
+
+class Row(NamedTuple):
+    """What is tried and a part of the answer; and what differs in one thing, and is let through."""
+
+    what: str
+    act: Act
+    answer: str = FINE
+    twin: Act | None = None
+    twins_answer: str = FINE
+
+
+def create(kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> Act:
+    body = {
+        "apiVersion": "v1" if kind == "Pod" else API_VERSION,
+        "kind": kind,
+        "metadata": {"name": name, **metadata},
+        "spec": {key: value for key, value in spec.items() if value is not None},
+    }
+    return Act(("create", DRY, "--filename=-"), body)
+
+
+def job(name: str = "roles-new", *, metadata: dict[str, Any] | None = None, **spec: Any) -> Act:
+    return create("OrchestratorJob", name, {**SPEC, **spec}, **(metadata or {}))
+
+
+def pod(name: str = "roles-pod", account: str = SERVICE_ACCOUNT, **metadata: Any) -> Act:
+    hardened = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    spec = {
+        "serviceAccountName": account,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "c", "image": "x", "securityContext": hardened}],
+    }
+    return create("Pod", name, spec, **metadata)
+
+
+def patch(kind: str, name: str, change: dict[str, Any], *words: str) -> Act:
+    return Act(("patch", kind, name, "--type=merge", f"--patch={json.dumps(change)}", DRY, *words))
+
+
+def edit(name: str, **spec: Any) -> Act:
+    return patch("oj", name, {"spec": spec})
+
+
+def mark(name: str, **metadata: Any) -> Act:
+    return patch("oj", name, {"metadata": metadata})
+
+
+def raw(verb: str, path: str, body: dict[str, Any] | None = None) -> Act:
+    words = (verb, f"--raw={path}")
+    return Act(words) if verb in {"get", "delete"} else Act((*words, "--filename=-"), body or {})
+
+
+def cannot(verb: str, resource: str) -> str:
+    return f'cannot {verb} resource "{resource}"'
+
+
+def entering(what: str, act: Act, verb: str, resource: str) -> Row:
+    """Return a row about a pod that is not there, as the administrator is told."""
+    return Row(what, act, cannot(verb, resource), act.by(ADMINISTRATOR), "not found")
+
+
+EVICTION = {
+    "apiVersion": "policy/v1",
+    "kind": "Eviction",
+    "metadata": {"name": f"{BOBS}-1", "namespace": JOBS_NAMESPACE},
+}
+POD_BODY = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{BOBS}-1"}}
+QUOTA = create("OrchestratorQuota", "roles-quota", {"maxRunning": 99})
+SERVICE = create("OrchestratorService", "roles-service", {"image": "x", "nodePools": ["cpu"]})
+POOL = create("OrchestratorNodePool", "roles-pool", {"nodeSelector": {"a": "b"}})
+ROLES = ("create", "rolebinding", "roles-more", f"--role={RELEASE}-quota-manager", "--user=alice")
+PHASE = "--output=jsonpath={.status.phase}"
+
+MAKING = [
+    Row("a job of her own", job()),
+    Row("a job for another", job(userID="bob"), FOR_BOB, job(userID="bob").by("penny")),
+    Row("a name that is nearly hers", job(userID="Alice"), f"'Alice' and your name is 'alice{NOT_YOURS}", job()),
+    Row("a job for nobody", job(userID=None), "spec.userID", job()),
+    Row("a huge script", job(script="x" * 65537), "spec.script", job(script="x" * 65536)),
+    Row("no script", job(script=None), "give either inputs", job()),
+    Row("a number", job("job-2000000000", id=2000000000), BY_THE_API, job()),
+    Row("another's bundle", job(inputs=INPUTS, script=None), BY_THE_API, job()),
+    Row("the name of a number", job("job-2000000000"), "names of the form job-<number>", job("job-2e9")),
+    Row("a long name", job("x" * 53), "may not be more than 52", job("x" * 52)),
+    Row("a high priority", job(priority=101), "spec.priority", job(priority=100)),
+    Row("an image", job(image="x"), 'unknown field "spec.image"', job()),
+    Row("a host path", job(volumes=[{"hostPath": {"path": "/"}}]), 'unknown field "spec.volumes"', job()),
+    Row("environment", job(env=[{"name": "A", "value": "b"}]), 'unknown field "spec.env"', job()),
+    Row("a pool", job(nodePool="gpu"), 'unknown field "spec.nodePool"', job()),
+    Row("a node", job(nodeSelector={"a": "b"}), 'unknown field "spec.nodeSelector"', job()),
+    # What is let through, since nothing of ours reads it.
+    Row("a status at creation", Act(("create", DRY, "--filename=-", PHASE), {**(job().body or {}), "status": {"phase": "Completed"}}), "Queued"),
+    Row("a finalizer", job(metadata={"finalizers": ["example.org/stay"]})),
+    Row("an owner", job(metadata={"ownerReferences": [OWNER]})),
+    Row("our labels", job(metadata={"labels": {labels.JOB: BOBS, labels.ATTEMPT: "1"}})),
+]  # fmt: skip
+CHANGING = [
+    Row("stops hers", edit(MINE, terminate=True)),
+    Row("ranks hers", edit(MINE, priority=1)),
+    Row("marks hers", mark(MINE, labels={"a": "b"}, finalizers=["example.org/stay"])),
+    Row("deletes hers", Act(("delete", "oj", MINE, DRY))),
+    Row("sees another's", Act(("get", "oj", BOBS, "--output=name")), f"orchestratorjob.orchestrator.dev/{BOBS}"),
+    Row("gives hers away", edit(MINE, userID="bob"), FIXED, edit(MINE, priority=1)),
+    Row("moves hers", edit(MINE, service="docking"), FIXED, edit(MINE, priority=1)),
+    Row("rewrites hers", edit(MINE, script="echo"), FIXED, edit(MINE, script="true", priority=1)),
+    Row("widens hers", edit(MINE, activeDeadlineSeconds=9), FIXED, edit(MINE, priority=1)),
+    Row("numbers hers", edit(MINE, id=7), FIXED, edit(MINE, priority=1)),
+    Row("stops another's", edit(BOBS, terminate=True), FOR_BOB, edit(BOBS, terminate=True).by("bob")),
+    Row("ranks another's", edit(BOBS, priority=-1), FOR_BOB, edit(BOBS, priority=-1).by("bob")),
+    Row("marks another's", mark(BOBS, labels={"a": "b"}), FOR_BOB, mark(BOBS, labels={"a": "b"}).by("bob")),
+    Row("keeps another's", mark(BOBS, finalizers=["example.org/stay"]), FOR_BOB, mark(MINE, finalizers=["example.org/stay"])),
+    Row("owns another's", mark(BOBS, ownerReferences=[OWNER]), FOR_BOB, mark(MINE, ownerReferences=[OWNER])),
+    Row("deletes another's", Act(("delete", "oj", BOBS, DRY)), FOR_BOB, Act(("delete", "oj", BOBS, DRY)).by("bob")),
+    Row("deletes many", raw("delete", MANY), cannot("deletecollection", "orchestratorjobs"), raw("delete", MANY).by(ADMINISTRATOR), "OrchestratorJob"),
+    Row("patches its status", patch("oj", MINE, {"status": {"phase": "Completed"}}, "--subresource=status"), 'resource "orchestratorjobs/status"', patch("oj", MINE, {"status": {"exitCode": 0}}, "--subresource=status").by(ADMINISTRATOR)),
+    Row("replaces its status", raw("replace", f"{JOBS}/{MINE}/status?dryRun=All", job(MINE).body), cannot("update", "orchestratorjobs/status")),
+    Row("a status beside the spec", Act((*patch("oj", MINE, {"status": {"phase": "Completed"}}).words, PHASE)), "Queued"),
+]  # fmt: skip
+BEYOND = [
+    Row("another attempt's pod", pod(f"{BOBS}-1"), cannot("create", "pods"), pod(f"{BOBS}-1").by(ADMINISTRATOR)),
+    entering("exec", raw("create", f"{POD}/exec?command=id"), "create", "pods/exec"),
+    entering("attach", raw("create", f"{POD}/attach"), "create", "pods/attach"),
+    entering("port-forward", raw("create", f"{POD}/portforward?ports=80"), "create", "pods/portforward"),
+    entering("debug", raw("replace", f"{POD}/ephemeralcontainers", POD_BODY), "update", "pods/ephemeralcontainers"),
+    entering("evict", raw("create", f"{POD}/eviction", EVICTION), "create", "pods/eviction"),
+    entering("logs", raw("get", f"{POD}/log"), "get", "pods/log"),
+    entering("a pod's end", raw("delete", POD), "delete", "pods"),
+    Row("pods", Act(("get", "pods")), cannot("list", "pods")),
+    Row("secrets", Act(("get", "secrets")), cannot("list", "secrets")),
+    Row("a token", Act(("create", "token", SERVICE_ACCOUNT)), cannot("create", "serviceaccounts/token")),
+    Row("a quota", QUOTA, cannot("create", "orchestratorquotas"), QUOTA.by("quinn")),
+    Row("a quota's edit", patch("oq", SHUT, {"spec": {"maxRunning": 9}}), cannot("patch", "orchestratorquotas"), patch("oq", SHUT, {"spec": {"maxRunning": 9}}).by("quinn")),
+    Row("a quota's end", Act(("delete", "oq", SHUT, DRY)), cannot("delete", "orchestratorquotas"), Act(("delete", "oq", SHUT, DRY)).by("quinn")),
+    Row("a service", SERVICE, cannot("create", "orchestratorservices"), SERVICE.by(ADMINISTRATOR)),
+    Row("a service's image", patch("osvc", "example", {"spec": {"image": "x"}}), cannot("patch", "orchestratorservices"), patch("osvc", "example", {"spec": {"image": "x"}}).by(ADMINISTRATOR)),
+    Row("a pool", POOL, cannot("create", "orchestratornodepools"), POOL.by(ADMINISTRATOR)),
+    Row("more rights", Act((*ROLES, DRY)), cannot("create", "rolebindings"), Act((*ROLES, DRY)).by(ADMINISTRATOR)),
+    Row("a viewer's job", job(userID="vera").by("vera"), cannot("create", "orchestratorjobs"), job()),
+    Row("a quota manager's job", job(userID="quinn").by("quinn"), cannot("create", "orchestratorjobs"), job()),
+    Row("a quota manager's service", SERVICE.by("quinn"), cannot("create", "orchestratorservices"), SERVICE.by(ADMINISTRATOR)),
+    Row("a job elsewhere", Act((*job().words, f"--namespace={NAMESPACE}"), job().body), cannot("create", "orchestratorjobs")),
+]  # fmt: skip
+SEEN = {"status": {"observedGeneration": 1}}
+STATUSES = [("oj", MINE), ("osvc", "example"), ("oq", SHUT), ("onp", "cpu")]
+CONTROLLER = "system:serviceaccount:kube-system:replicaset-controller"
+NAMESPACE_ADMINISTRATOR = [
+    *(
+        Row(
+            f"the status of {kind}",
+            patch(kind, name, SEEN, "--subresource=status").by("nadia"),
+            STATUS,
+            patch(kind, name, SEEN, "--subresource=status").by(ADMINISTRATOR),
+        )
+        for kind, name in STATUSES
+    ),
+    Row("a pod with the account of jobs", pod().by("nadia"), PODS, pod(account="default").by("nadia")),
+    Row("a pod with the label of jobs", pod(account="default", labels={labels.JOB: BOBS}).by("nadia"), PODS, pod(account="default", labels={"job": BOBS}).by("nadia")),
+    Row("such a pod by way of a controller", pod().by(CONTROLLER), PODS, pod(account="default").by(CONTROLLER)),
+    Row("a token of the account of jobs", Act(("create", "token", SERVICE_ACCOUNT)).by("nadia"), TOKENS, Act(("create", "token", "default")).by("nadia"), "eyJ"),
+    Row("another's bundle", job(inputs=INPUTS, script=None).by("nadia"), BY_THE_API, job().by("nadia")),
+    Row("such a pod by the API", pod().by(f"{ACCOUNT}-api"), cannot("create", "pods"), pod().by(f"{ACCOUNT}-operator")),
+]  # fmt: skip
+
+
+def manifests() -> list[dict[str, Any]]:
+    """Return everybody's rights, a job each of Alice and Bob, and what makes those wait."""
+    found = []
+    for name, (groups, resources, verbs) in MADE_FOR_TESTS.items():
+        rule = {"apiGroups": groups, "resources": resources, "verbs": verbs}
+        found.append({**rbac("Role", name), "rules": [rule]})
+    for role, users in BOUND.items():
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
+        subjects = [{"kind": "User", "name": user} for user in users]
+        binding = rbac("RoleBinding", f"test-{role}")
+        found.append({**binding, "roleRef": reference, "subjects": subjects})
+    shut = {"onlyUsers": ["alice", "bob"], "maxRunning": 0}
+    waiting = [create("OrchestratorQuota", SHUT, shut), job(MINE), job(BOBS, userID="bob")]
+    return [*found, *(act.body for act in waiting if act.body)]
+
+
+def rbac(kind: str, name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def people(chosen: Place) -> Iterator[None]:
+    """Give people their rights, and two of them a job that waits."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests()})
+    chosen.kubectl("apply", "--filename=-", stdin=text)
+    may = [("get", user) for users in BOUND.values() for user in users]
+    for verb, user in [*may, ("impersonate", "penny")]:
+        until(partial(allowed, chosen, verb, user), f"{user} may {verb} jobs")
+    yield
+    chosen.kubectl("delete", "--ignore-not-found", "--wait=false", "--filename=-", stdin=text)
+
+
+def allowed(place: Place, verb: str, user: str) -> bool:
+    return place.kubectl("auth", "can-i", verb, "oj", f"--as={user}", check=False).strip() == "yes"
+
+
+def rights(place: Place, user: str) -> list[str]:
+    """Return what a user may do that not everybody of that sort may, in the two namespaces."""
+    account = user.startswith("system:serviceaccount:")
+    stranger = f"{user.rpartition(':')[0]}:nobody" if account else "nobody"
+    return sorted(
+        f"{namespace} {line}"
+        for namespace in (NAMESPACE, JOBS_NAMESPACE)
+        for line in listed(place, user, namespace) - listed(place, stranger, namespace)
+    )
+
+
+def listed(place: Place, user: str, namespace: str) -> set[str]:
+    text = place.kubectl("auth", "can-i", "--list", f"--as={user}", f"--namespace={namespace}")
+    lines = set()
+    for resource, names, verbs in (m.groups() for m in map(ROW.match, text.splitlines()) if m):
+        only = f" ({names})" if names else ""
+        lines.add(f"{resource}{only}: {' '.join(sorted(verbs.split()))}")
+    return lines
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_rights_are_what_the_file_says(
+    place: Place, golden: Callable[[str, Any], None], identity: str
+) -> None:
+    golden(f"roles/{identity}.txt", rights(place, IDENTITIES[identity]))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [MAKING, CHANGING, BEYOND, NAMESPACE_ADMINISTRATOR],
+    ids=["making", "changing", "beyond", "namespace administrator"],
+)
+def test_what_people_try_is_refused_for_the_one_thing_that_is_wrong(
+    place: Place, rows: list[Row]
+) -> None:
+    expected = {row.what: row.answer for row in rows}
+    assert len(expected) == len(rows)
+    assert {row.what: held(row.act.done(place), row.answer) for row in rows} == expected
+    twins = [(row.what, row.twin, row.twins_answer) for row in rows if row.twin]
+    found = {what: held(twin.done(place), answer) for what, twin, answer in twins}
+    assert found == {what: answer for what, _, answer in twins}
+
+
+def held(answer: str, expected: str) -> str:
+    """Return what was expected where the answer holds it, and else the answer."""
+    return expected if expected in answer else answer
+
+
+def test_a_finalizer_of_ones_own_keeps_no_job_from_its_end(place: Place) -> None:
+    body = job("roles-stays", userID="penny", metadata={"finalizers": ["example.org/stay"]}).body
+    place.kubectl("create", "--filename=-", "--as=penny", stdin=json.dumps(body))
+    try:
+        place.kubectl("delete", "oj", "roles-stays", "--wait=false", "--as=penny")
+        place.kubectl("wait", "oj/roles-stays", "--for=condition=Finished", "--timeout=60s")
+    finally:
+        patch = '--patch={"metadata": {"finalizers": null}}'
+        place.kubectl("patch", "oj", "roles-stays", "--type=merge", patch, "--as=penny")
+    until(lambda: not place.get("oj", "roles-stays"), "the job is gone")
+
+
+def test_the_garbage_collector_may_delete_anybodys_job(place: Place) -> None:
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "roles-no-such", "uid": "no-such"}
+    body = job("roles-orphan", metadata={"ownerReferences": [owner]}).body
+    place.kubectl("create", "--filename=-", "--as=alice", stdin=json.dumps(body))
+    place.made.append("orchestratorjob/roles-orphan")
+    until(lambda: not place.get("oj", "roles-orphan"), "the job is collected")
