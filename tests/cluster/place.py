@@ -20,6 +20,7 @@ import yaml
 
 from local.paths import (
     AUDIT_LOG,
+    CHART,
     FRONT,
     JOBS_NAMESPACE,
     KUBECONFIG,
@@ -176,6 +177,26 @@ class Place:
         finally:
             self.kubectl("scale", name, f"--namespace={NAMESPACE}", "--replicas=1")
             until(lambda: self.ready(part), f"{part} is back")
+
+    @contextmanager
+    def configured(self, *settings: str) -> Iterator[None]:
+        """Upgrade the release with *settings*, as `helm --set` takes them, while the block runs."""
+        before = self._helm("get", "values", RELEASE, "--output=yaml")
+        changes = [f"--set={setting}" for setting in settings]
+        upgrade = ("upgrade", RELEASE, str(CHART), "--wait", "--timeout=120s", "--values=-")
+        try:
+            self._helm(*upgrade, *changes, stdin=before)
+            yield
+        finally:
+            self._helm(*upgrade, stdin=before)
+
+    def _helm(self, *words: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            [str(BIN / "helm"), f"--kubeconfig={self.kubeconfig}", f"--namespace={NAMESPACE}", *words],
+            input=stdin, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"helm {' '.join(words)}: {done.stderr}"
+        return done.stdout
 
     @contextmanager
     def forwarded(self, target: str, port: int, namespace: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """API keys: random texts, of which only hashes are kept, in a file that may change at any time.
 
-The file is a Secret's, so that keys are given and taken by the same means as all else:
+The file is a Secret's, so that keys are given and taken by the same means as all else. A key is
+`orc_` and 256 random bits in any spelling:
 
     docking-portal:
       sha256: [9f86d08…]           # two while one takes the other's place
@@ -11,8 +12,6 @@ The file is a Secret's, so that keys are given and taken by the same means as al
 
 import hashlib
 import logging
-import secrets
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,13 +102,3 @@ class ApiKeys:
                 log.info("API keys were read anew: %d hold.", len(self._known))
         except (OSError, BadKeyFile) as error:
             log.error("API keys stay as they were: %s", error)  # noqa: TRY400  (it quotes the file)
-
-
-def main() -> None:
-    """Print a new key, and the hash of it that goes into the file."""
-    key = PREFIX + secrets.token_urlsafe(32)
-    sys.stdout.write(f"key     {key}\nsha256  {hashed(key)}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,117 @@
+"""Callers with keys, over TLS, at the real door: what each may do, and keys that change meanwhile."""
+
+import base64
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx2
+import pytest
+import trustme
+import yaml
+
+from local.paths import NAMESPACE
+from orchestrator_api.identity.api_keys import PREFIX, hashed
+from tests.cluster.place import Place, until
+
+KEYS = {name: f"{PREFIX}{name}" for name in ("one", "two", "portal", "new")}
+ROLES: dict[str, dict[str, Any]] = {
+    "one": {"role": "user", "user": "1"},
+    "two": {"role": "user", "user": "2"},
+    "portal": {"role": "portal", "users": ["*"], "services": ["docking"]},
+    "new": {"role": "administrator"},
+}
+
+
+def a_secret(place: Place, name: str, kind: str, **data: bytes) -> None:
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "type": kind,
+        "data": {key.replace("_", "."): base64.b64encode(v).decode() for key, v in data.items()},
+    }
+    place.kubectl("apply", f"--namespace={NAMESPACE}", "--filename=-", stdin=json.dumps(body))
+
+
+def keys_are(place: Place, *names: str) -> None:
+    found = {name: {"sha256": [hashed(KEYS[name])], **ROLES[name]} for name in names}
+    a_secret(place, "test-keys", "Opaque", keys_yaml=yaml.safe_dump(found).encode())
+
+
+@pytest.fixture
+def door(place: Place) -> Iterator[httpx2.Client]:
+    """Give a client of the API while that speaks TLS and asks for keys."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    a_secret(
+        place,
+        "test-tls",
+        "kubernetes.io/tls",
+        tls_crt=b"".join(blob.bytes() for blob in certificate.cert_chain_pems),
+        tls_key=certificate.private_key_pem.bytes(),
+    )
+    keys_are(place, "one", "two", "portal")
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    try:
+        with (
+            place.configured(
+                "identity.apiKeys.existingSecret=test-keys", "api.tls.existingSecret=test-tls"
+            ),
+            httpx2.Client(
+                base_url=place.front.replace("http:", "https:"), verify=trust, timeout=30
+            ) as client,
+        ):
+            yield client
+    finally:
+        place.kubectl("delete", "secret", "test-keys", "test-tls", f"--namespace={NAMESPACE}")
+
+
+def test_callers_with_keys_get_what_is_theirs_and_nothing_else(
+    place: Place, door: httpx2.Client
+) -> None:
+    def ask(verb: str, path: str, who: str = "", **more: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {KEYS.get(who, who)}"} if who else {}
+        return door.request(verb, path, headers=headers, **more)
+
+    def upload(who: str, user: int = 1) -> httpx2.Response:
+        return ask(
+            "POST", "/upload", who,
+            data={"user_id": str(user), "service": "example"}, files=[("file", ("run.sh", b"true"))],
+        )  # fmt: skip
+
+    def greeted() -> httpx2.Response | None:
+        # For a moment yet, the replica before answers, without TLS.
+        with suppress(httpx2.TransportError):
+            return ask("GET", "/health")
+        return None
+
+    assert "warning" not in until(greeted, "the door is open").headers
+    answers = [upload(who).status_code for who in ("", "orc_false", "two", "portal")]
+    assert answers == [401, 401, 403, 403]
+    made = upload("one")
+    assert made.status_code == 201
+    number = made.json()["id"]
+    place.made.append(f"orchestratorjob/job-{number}")
+    for who, status in (("", 401), ("two", 404), ("portal", 404), ("one", 200)):
+        assert ask("GET", f"/download/{number}", who).status_code == status
+    # The agents' door is another: it knows pods by their tokens, as before.
+    until(
+        lambda: ask("GET", f"/download/{number}", "one").headers["content-type"].endswith("zip"),
+        "its owner has the results",
+    )
+    assert ask("GET", f"/download/{number}", "two").status_code == 404
+
+    assert ask("GET", f"/download/{number}", "new").status_code == 401
+    keys_are(place, "one", "new")
+    # Kubelets look once a minute, and at once when something about the pod changes.
+    place.kubectl(
+        "annotate", "pod", f"--namespace={NAMESPACE}", "--overwrite", "example.org/look=now",
+        "--selector=app.kubernetes.io/component=api",
+    )  # fmt: skip
+    path = f"/download/{number}"
+    until(lambda: ask("GET", path, "new").status_code == 200, "the new key holds", 150)
+    assert ask("GET", path, "two").status_code == 401
