@@ -29,8 +29,13 @@ from orchestrator_wire import errors
 from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store
+from orchestrator_wire.unsigned import takes_unsigned_writes
 
 log = logging.getLogger("orchestrator_api")
+UNSIGNED = (
+    "The object store takes writes that nobody signed (CVE-2026-41145): whoever reaches it and "
+    "knows the id of a key can replace files. Keep it out of everybody's reach, or use another."
+)
 
 
 class _Server(uvicorn.Server):
@@ -58,11 +63,14 @@ def _server(app: FastAPI, port: int, tls: Certificate | None = None) -> uvicorn.
     return _Server(config)
 
 
-async def _make_bucket(store: Store) -> None:
-    """Make the bucket, for as long as it takes: the object store may start after us."""
+async def _prepare(store: Store, warnings: list[str]) -> None:
+    """Make the bucket and try it, for as long as it takes: the object store may start after us."""
     while True:
         try:
             await store.make_bucket()
+            if await takes_unsigned_writes(store):
+                log.warning("%s", UNSIGNED)
+                warnings.append(UNSIGNED)
         except errors.StoreError as error:
             log.warning("No bucket yet, trying again: %s", error)
             await asyncio.sleep(1.0)
@@ -108,7 +116,7 @@ async def main() -> None:
             jobs.live.run(),
             services.watched.run(),
             queue.quotas.run(),
-            _make_bucket(store),
+            _prepare(store, context.warnings),
         )
     ]
     tls = Certificate(settings.tls_directory) if settings.tls_directory else None

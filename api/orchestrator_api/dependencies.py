@@ -1,6 +1,6 @@
 """What a request is given: the clients and caches that live as long as the process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Path, Request, Security
@@ -28,6 +28,8 @@ class Context:
     submissions: Submissions
     operator: Operator
     door: Door
+    # What an administrator should know, told beside the answer of /health.
+    warnings: list[str] = field(default_factory=list)
 
 
 async def _context(request: Request) -> Context:

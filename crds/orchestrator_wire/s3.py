@@ -61,9 +61,9 @@ class Location:
 class Store:
     """One bucket of an S3 server."""
 
-    def __init__(self, signer: Minio, bucket: str) -> None:
-        self._signer = signer
-        self.bucket = bucket
+    def __init__(self, signer: Minio, where: "Location") -> None:
+        self._signer, self.where = signer, where
+        self.bucket = where.bucket
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=60),
             connector=aiohttp.TCPConnector(limit=256),
@@ -83,7 +83,7 @@ class Store:
             region=where.region,
             http_client=pool,
         )
-        return cls(signer, where.bucket)
+        return cls(signer, where)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -19,6 +19,8 @@ class FakeS3:
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     forbid_uploads: bool = False
+    # Whether a request must say that it is signed, be it truly or not.
+    strict: bool = False
     down: bool = False
     # Whether requests for a key fail.
     down_for: Callable[[str], bool] = lambda key: False
@@ -35,6 +37,10 @@ class FakeS3:
         key = request.match_info["key"].removeprefix("/")
         if self.down or self.down_for(key):
             return web.Response(status=503)
+        if self.strict and not (
+            {"Authorization"} & set(request.headers) or "X-Amz-Signature" in request.query
+        ):
+            return web.Response(status=403)
         body = await request.read()
         self.largest_body = max(self.largest_body, len(body))
         if not key:

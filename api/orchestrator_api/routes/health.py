@@ -37,7 +37,9 @@ async def health(given: Given) -> JSONResponse:
     if problem:
         return JSONResponse({"status": "error", "database": problem}, status_code=503)
     # The body is the old system's to the byte, so the warning stands beside it (RFC 7234, 5.5).
-    headers = {"Warning": f'199 orchestrator "{NO_IDENTITY}"'} if given.door.open else None
+    warnings = [*([NO_IDENTITY] if given.door.open else []), *given.warnings]
+    told = ", ".join(f'199 orchestrator "{warning}"' for warning in warnings)
+    headers = {"Warning": told} if told else None
     return JSONResponse({"status": "ok", "database": "ok"}, headers=headers)
 
 

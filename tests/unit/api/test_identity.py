@@ -220,6 +220,9 @@ async def test_health_warns_where_nobody_is_asked(system: System) -> None:
     answer = await system.rest.get("/health")
     assert answer.json() == {"status": "ok", "database": "ok"}
     assert "Nobody is asked" in answer.headers["warning"]
+    system.context.warnings.append("The store is weak.")
+    told = (await system.rest.get("/health")).headers["warning"]
+    assert told.endswith(', 199 orchestrator "The store is weak."')
 
 
 def test_keys_are_given_and_taken_without_a_restart(tmp_path: Path) -> None:
