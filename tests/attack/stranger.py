@@ -13,9 +13,23 @@ import yaml
 
 from tests.cluster.place import Place, until
 
-NAMESPACE, POD = "attack", "stranger"
+NAMESPACE, POD, PORT = "attack", "stranger", 7777
+# Says over TCP and UDP that it is there.
+LISTENER = f"""
+import socket, socketserver, threading
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        if isinstance(self.request, tuple):
+            self.request[1].sendto(b"here", self.client_address)
+class Datagrams(socketserver.UDPServer):
+    address_family = socket.AF_INET6
+class Connections(socketserver.ThreadingTCPServer):
+    address_family = socket.AF_INET6
+threading.Thread(target=Datagrams(("::", {PORT}), Handler).serve_forever).start()
+Connections(("::", {PORT}), Handler).serve_forever()
+"""
 # What the probe takes for the agent.
-NEIGHBOUR = ["python3", "-c", "import time; time.sleep(3600)", "orchestrator_agent"]
+NEIGHBOUR = ["python3", "-c", LISTENER, "orchestrator_agent"]
 
 
 @dataclass
