@@ -60,6 +60,9 @@ CNI: dict[str, Any] = {
             },
         },
         {"type": "portmap", "capabilities": {"portMappings": True}},
+        # kube-router's rules are for IPv4. Without this, every pod has an address of IPv6 that is
+        # good on its bridge, and reaches its node and all neighbours there, whatever its policy.
+        {"type": "tuning", "sysctl": {"net.ipv6.conf.eth0.disable_ipv6": "1"}},
     ],
 }
 
@@ -82,6 +85,9 @@ def kubelet() -> dict[str, Any]:
             "memory.available": "100Mi",
             "nodefs.available": "200Mi",
             "imagefs.available": "200Mi",
+            # The kubelet's own default, which is gone once any other is set.
+            "nodefs.inodesFree": "5%",
+            "imagefs.inodesFree": "5%",
         },
         "failCgroupV1": False,
         "failSwapOn": False,

@@ -1,0 +1,50 @@
+"""A run.sh that tries whatever could lead out of its container: everything is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.attack.stranger import Stranger
+from tests.cluster.place import Place
+from tests.cluster.test_job import unzip
+
+PROBE = (Path(__file__).parent / "probe.py").read_text()
+# What comes out otherwise where nothing guards, by part of the table.
+OPEN_ELSEWHERE = {
+    "leaks": {"cgroups written"},
+    "rights": {"CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "uids", "gids", "setuid 0",
+               "setgid 0", "setgroups 0", "capset", "su", "priority"},
+    "kernel": {"unshare user", "unshare mount", "unshare net", "unshare pid", "setns of process 1",
+               "mount", "remount", "fsopen", "move_mount", "pivot_root", "chroot", "open_by_handle_at",
+               "keyctl", "add_key", "bpf", "perf_event_open", "io_uring_setup", "userfaultfd",
+               "kexec_load", "init_module", "settimeofday", "reboot", "swapon", "quotactl", "syslog",
+               "sethostname", "mknod of a disk"},
+    "sockets": {"raw", "ping", "packet", "AF_ALG", "AF_VSOCK"},
+    "special files": {"/proc/sys/kernel/core_pattern", "/proc/sys/vm/overcommit_memory", "/etc/hosts"},
+    "processes": {"names", "with the agent's environment", "agents"},
+    "secrets": {"files by name", "files by text", "folders", "environment"},
+    "writable": {"folders of the image", "mounts of the kernel"},
+}  # fmt: skip
+
+
+def probed(place: Place) -> dict[str, Any]:
+    number = place.upload("exec python3 probe.py > table", {"probe.py": PROBE.encode()})
+    assert place.wait(number) == "Completed", place.poll(number).text
+    found: dict[str, Any] = json.loads(unzip(place.poll(number).content)["table"])
+    return found
+
+
+def test_whatever_a_job_tries_is_refused(
+    place: Place, golden: Callable[[str, Any], None]
+) -> None:
+    golden("probe.yaml", probed(place))
+
+
+def test_the_same_tries_succeed_where_nothing_guards(
+    place: Place, stranger: Stranger, golden: Callable[[str, Any], None]
+) -> None:
+    guarded, open_ = probed(place), stranger.run(PROBE)
+    same = {part: {row for row in rows if guarded[part][row] == open_[part][row]}
+            for part, rows in OPEN_ELSEWHERE.items()}  # fmt: skip
+    assert not any(same.values()), same
