@@ -1,7 +1,8 @@
 """Does the object store take writes that nobody signed? MinIO's does (CVE-2026-41145).
 
-Its public source looks at the signature of a body with an unsigned trailer only where there is an Authorization
-header, so that whoever knows a key's id, which is no secret, can write what that key may write.
+Its public source looks at the signature of a body with an unsigned trailer only where there is an
+Authorization header, so that whoever knows a key's id, which is no secret, can write what that key
+may write.
 """
 
 import base64
