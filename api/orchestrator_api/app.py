@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from orchestrator_api import errors
 from orchestrator_api.dependencies import Context
+from orchestrator_api.headers import Headers
 from orchestrator_api.routes import health, jobs, v1
 
 
@@ -22,4 +23,5 @@ def create_app(context: Context) -> FastAPI:
     app.include_router(v1.router)
     app.include_router(health.router)
     errors.install(app)
+    app.add_middleware(Headers)
     return app

@@ -38,6 +38,11 @@ def one_range(header: str, size: int) -> tuple[int, int] | None:
     return first, last
 
 
+def attachment(name: str) -> str:
+    """Return the Content-Disposition that has browsers save an answer, and never show it."""
+    return f'attachment; filename="{name}"'
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a client asked for: its Range and If-Range headers, and whether the head is enough."""
@@ -61,8 +66,7 @@ async def zip_response(
     headers = {
         "ETag": quoted,
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": attachment(name),
     }
     # A part of another version would not fit what the client has (RFC 9110, 13.1.5).
     partial = asked.byte_range and asked.if_range in {"", quoted}

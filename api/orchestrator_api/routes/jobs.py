@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from orchestrator_api.bundle import of_script
 from orchestrator_api.dependencies import IDENTIFIED, Context, Given, JobId, Known, find_job
 from orchestrator_api.errors import AlreadyOver, FilesMissing, FilesReplaced, JobNotFound
-from orchestrator_api.files import ZIP, Asked, zip_response
+from orchestrator_api.files import ZIP, Asked, attachment, zip_response
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary, check_length
@@ -127,7 +127,8 @@ async def download_partial(job_id: JobId, given: Given, known: Known, asked: Ask
             return await serve(key=inputs.key, etag=inputs.etag)
     except errors.NoSuchObject as error:
         return await _vanished(given, known, job, error)
-    return Response(of_script(job.spec.script or ""), media_type=ZIP)
+    headers = {"Content-Disposition": attachment(f"{job_id}.zip")}
+    return Response(of_script(job.spec.script or ""), media_type=ZIP, headers=headers)
 
 
 async def _want(given: Context, job: OrchestratorJob) -> None:

@@ -370,3 +370,16 @@ async def test_partial_results_on_request_are_asked_for_but_not_at_every_poll(
     assert (await system.gateway.get("/snapshot-wanted", headers=me)).json()["at"]
     other = {"Authorization": "Bearer job-1-1/uid-other"}
     assert (await system.gateway.get("/snapshot-wanted", headers=other)).json() == {"at": ""}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/download/{}", "/download_partial/{}", "/download/99", "/nowhere"]
+)
+async def test_every_answer_says_that_it_is_data(system: System, path: str) -> None:
+    number = (await system.upload()).json()["id"]
+    headers = (await system.rest.get(path.format(number))).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in headers["content-security-policy"]
+    assert headers["cache-control"] == "private, no-cache"
+    if headers["content-type"] == "application/zip":
+        assert headers["content-disposition"] == f'attachment; filename="{number}.zip"'
