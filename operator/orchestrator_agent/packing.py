@@ -25,6 +25,8 @@ _EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 # The index of a zip is kept in memory until its end.
 MOST_ENTRIES = 150_000
 DEEPEST = 200
+# The least that a file takes on most file systems.
+BLOCK = 4096
 # In the comment of a file that was written to while it was being read: its end may be missing.
 CHANGED = b"changed while it was read"
 LONGEST_COMMENT = 0xFFFF
@@ -210,7 +212,8 @@ def readable(path: str) -> str:
 def used_bytes(folders: Iterable[Path], enough: Callable[[], bool] = lambda: False) -> int:
     """Return how much disk everything in *folders* takes; hard links count once.
 
-    Stops as soon as *enough* says so, with what it has.
+    An empty file counts as a block, since a node has only so many of them. Stops as soon as
+    *enough* says so, with what it has.
     """
     total, seen = 0, set()
     for folder in folders:
@@ -222,7 +225,7 @@ def used_bytes(folders: Iterable[Path], enough: Callable[[], bool] = lambda: Fal
                 if (info.st_dev, info.st_ino) in seen:
                     continue
                 seen.add((info.st_dev, info.st_ino))
-            total += info.st_blocks * 512
+            total += max(info.st_blocks * 512, BLOCK)
     return total
 
 

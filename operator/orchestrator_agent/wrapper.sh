@@ -32,6 +32,9 @@ exec 3>"$job/gate"
 trap 'stop terminated' TERM
 trap 'stop deadline' USR1
 trap 'stop disk' USR2
+# What a job could write to through /proc/1/fd: the container's own log, past every limit of the
+# agent's.
+exec >/dev/null 2>&1
 echo start >&3
 # The agent, which measures the job's disk, writes a word here when there is too much, or when the
 # pod is to end: a SIGTERM that came before the traps was lost.

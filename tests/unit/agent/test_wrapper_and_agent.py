@@ -1,11 +1,13 @@
 """Agent and wrapper together, as plain processes, against honest and hostile scripts."""
 
+import contextlib
 import io
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -545,3 +547,84 @@ def test_a_refused_agent_lets_main_go_without_a_signal(
         assert pod.finish()[0] == 0
     assert pod.main is not None
     assert pod.main.wait(timeout=5) == 143
+
+
+@pytest.mark.parametrize("kind", ["touch", "mkfifo"])
+def test_a_job_that_makes_no_end_of_empty_files_is_stopped(
+    pod: PlainPod, gateway: FakeGateway, kind: str
+) -> None:
+    gateway.inputs = bundle(
+        run_sh=f"for n in $(seq 20); do mkdir $n; {kind} $n/{{1..100}}; done; sleep 60"
+    )
+    pod.start_agent(disk_bytes=4_000_000)
+    pod.start_main()
+    assert pod.finish()[0] == 0
+    assert gateway.end["why"] == "disk"
+
+
+def test_run_sh_cannot_write_to_the_containers_own_log(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(pod, gateway, "echo flood > /proc/1/fd/1; echo flood > /proc/1/fd/2; exit 5")
+    assert gateway.end["exitCode"] == 5
+    assert pod.main is not None
+    assert pod.main.stderr is not None
+    assert b"flood" not in pod.main.stderr.read()
+
+
+SWAPPER = """
+import ctypes, sys
+libc, exchange = ctypes.CDLL(None, use_errno=True), 2
+first, second = (word.encode() for word in sys.argv[1:3])
+for _ in range(100_000):
+    assert libc.renameat2(-100, first, -100, second, exchange) == 0
+"""
+
+
+def followed(folder: Path) -> bytes:
+    """Return what a packer finds that looks first and opens afterwards, by path."""
+    found = b""
+    for inner in (folder / "d", folder / "f"):
+        with contextlib.suppress(OSError):
+            if not inner.is_symlink():
+                found += (inner / "x" if inner.is_dir() else inner).read_bytes()
+    return found
+
+
+def test_a_hundred_thousand_swaps_for_links_while_packing_let_nothing_in(tmp_path: Path) -> None:
+    work, outside = tmp_path / "work", tmp_path / "outside"
+    for folder in (work, work / "d", outside):
+        folder.mkdir()
+    (outside / "x").write_text("secret")
+    (work / "d/x").write_text("own")
+    (work / "f").write_text("own")
+    (tmp_path / "link-d").symlink_to(outside)
+    (tmp_path / "link-f").symlink_to(outside / "x")
+    swappers = [
+        subprocess.Popen([sys.executable, "-c", SWAPPER, work / name, tmp_path / f"link-{name}"])
+        for name in ("d", "f")
+    ]
+    packed, fooled = 0, False
+    while any(swapper.poll() is None for swapper in swappers):
+        buffer = io.BytesIO()
+        pack(work, buffer, 1 << 20)
+        with zipfile.ZipFile(buffer) as archive:
+            assert {archive.read(name) for name in archive.namelist()} <= {b"own", b""}
+        packed += 1
+        fooled = fooled or b"secret" in followed(work)
+    assert [swapper.returncode for swapper in swappers] == [0, 0]
+    assert packed > 10
+    assert fooled, "the race was no race"
+
+
+def test_sockets_and_devices_are_left_out_of_the_results(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    run(
+        pod,
+        gateway,
+        "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")'; ln -s /dev/zero z; "
+        "ln -s /proc/self/environ e; ln -s / root; echo x > file",
+    )
+    assert set(results(gateway)) == {"run.sh", "file"}
+    assert sorted(gateway.end["skipped"]) == ["e", "root", "s", "z"]
