@@ -29,6 +29,22 @@ until [ -p "$job/gate" ]; do sleep 0.05 2>/dev/null || sleep 1; done
 read -r _ 2>/dev/null <"$job/go" &
 wait "$!" || exit 143
 exec 3>"$job/gate"
+# Called by the trap on EXIT, which a shell also comes to that cannot go on: after a fork bomb it
+# cannot fork, and ends by itself.
+# shellcheck disable=SC2329
+finish() {
+  # Whatever run.sh left running ends here, so that the results hold still.
+  kill -KILL -1 2>/dev/null
+  # A hint only: on cgroup v1 the kernel kills one process, not the container.
+  oom=0
+  for counter in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+    [ -r "$counter" ] && while read -r key value; do
+      [ "$key" = oom_kill ] && oom=$value
+    done <"$counter"
+  done
+  echo "$why $code $oom" >&3
+}
+trap finish EXIT
 trap 'stop terminated' TERM
 trap 'stop deadline' USR1
 trap 'stop disk' USR2
@@ -57,15 +73,4 @@ while :; do
   [ "$got" -eq 127 ] || code=$got
   [ -n "$again" ] || break
 done
-# Whatever run.sh left running ends here, so that the results hold still.
-kill -KILL -1 2>/dev/null
-
-# A hint only: on cgroup v1 the kernel kills one process, not the container.
-oom=0
-for counter in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
-  [ -r "$counter" ] && while read -r key value; do
-    [ "$key" = oom_kill ] && oom=$value
-  done <"$counter"
-done
-echo "$why $code $oom" >&3
 exit "$code"

@@ -80,14 +80,17 @@ class PlainPod:
         )
 
     def start_main(
-        self, *, deadline: int = 60, grace: int = 1, shell: str = "sh", slow_line: str = ""
-    ) -> None:
-        """Start the wrapper, which takes its time before *slow_line* of its text."""
+        self, *, deadline: int = 60, grace: int = 1, shell: str = "sh", slow_line: str = "", failing_line: str = "",
+    ) -> None:  # fmt: skip
+        """Start the wrapper, which takes its time before *slow_line*, and fails at *failing_line*."""
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         wrapper = (PACKAGE / "wrapper.sh").read_text()
         if slow_line:
             assert wrapper.count(f"\n{slow_line}\n") == 1
             wrapper = wrapper.replace(f"\n{slow_line}\n", f"\nsleep 0.5\n{slow_line}\n")
+        if failing_line:
+            assert wrapper.count(f"\n{failing_line}\n") == 1
+            wrapper = wrapper.replace(f"\n{failing_line}\n", "\nexit 2\n")
         self.main = subprocess.Popen(
             [
                 "unshare",
