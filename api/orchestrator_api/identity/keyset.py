@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 # A token signed by a key we do not know may mean new keys, or mischief: ask now and then.
 REFRESH_SECONDS = 10.0
+# When there are none at all, it is asked again so soon.
+AGAIN_SECONDS = 1.0
 # A key that was withdrawn is believed for no longer than this.
 FRESH_SECONDS = 3600.0
 
@@ -32,6 +34,7 @@ class KeySet:
         self._fetch, self._clock = fetch, clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._asked_at = self._fresh_at = float("-inf")
+        self._problem: Exception | None = None
         self._turn = asyncio.Lock()
         self.issuer = ""
 
@@ -41,6 +44,8 @@ class KeySet:
             async with self._turn:
                 if self._wanting(key_id):
                     await self._refresh()
+        if self._problem is not None:
+            raise self._problem.with_traceback(None)
         try:
             return self._keys[key_id]
         except KeyError:
@@ -48,6 +53,8 @@ class KeySet:
 
     def _wanting(self, key_id: str) -> bool:
         now = self._clock()
+        if self._problem is not None:
+            return now - self._asked_at >= AGAIN_SECONDS
         stale = key_id not in self._keys or now - self._fresh_at >= FRESH_SECONDS
         return stale and now - self._asked_at >= REFRESH_SECONDS
 
@@ -55,12 +62,12 @@ class KeySet:
         try:
             self.issuer, found = await self._fetch()
         except Exception as error:
-            if not self._keys:
-                raise
             # Whoever signs may be away for a while; what it signed before holds.
-            log.warning("Keys cannot be fetched, the known ones stay: %s", error)
+            log.warning("Keys cannot be fetched: %s", error)
+            self._problem = None if self._keys else error
             self._asked_at = self._clock()
             return
+        self._problem = None
         self._asked_at = self._fresh_at = self._clock()
         self._keys = dict(filter(None, map(_read, found.get("keys", ()))))
 

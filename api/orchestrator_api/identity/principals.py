@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-# Stands for every user, or every service.
+# Stands for every user, or every service, in what administrators write. Nowhere else: a user may
+# well be called like that.
 ALL = "*"
 Role = Literal["user", "portal", "administrator"]
 Names = Annotated[tuple[str, ...], Field(max_length=10_000)]
@@ -23,19 +24,26 @@ class Strict(BaseModel):
 
 @dataclass(frozen=True)
 class Principal:
-    """A caller that is known: its name for limits and logs, and whose jobs are its to handle."""
+    """A caller that is known: its name for limits and logs, and whose jobs are its to handle.
+
+    None stands for every user, or every service.
+    """
 
     name: str
-    users: Collection[str]
-    services: Collection[str]
+    users: Collection[str] | None
+    services: Collection[str] | None
 
     def may(self, user: str, service: str) -> bool:
         """Return whether it may submit, read and stop jobs of *user* on *service*."""
         return _holds(self.users, user) and _holds(self.services, service)
 
 
-def _holds(granted: Collection[str], name: str) -> bool:
-    return name in granted or ALL in granted
+def _holds(granted: Collection[str] | None, name: str) -> bool:
+    return granted is None or name in granted
+
+
+def _granted(names: Collection[str]) -> Collection[str] | None:
+    return None if ALL in names else frozenset(names)
 
 
 class Grant(Strict):
@@ -43,6 +51,10 @@ class Grant(Strict):
 
     users: Names = Field(min_length=1)
     services: Names = Field(min_length=1)
+
+    def principal(self, name: str) -> Principal:
+        """Return the portal called *name*."""
+        return Principal(name, _granted(self.users), _granted(self.services))
 
 
 class Entry(Strict):
@@ -68,19 +80,19 @@ class Entry(Strict):
             case "user":
                 return user(name, self.user)
             case "portal":
-                return Principal(name, frozenset(self.users), frozenset(self.services))
+                return Grant(users=self.users, services=self.services).principal(name)
             case "administrator":
                 return administrator(name)
 
 
 def user(name: str, user_id: str) -> Principal:
     """Return a principal that sees and does only what is its own."""
-    return Principal(name, frozenset({user_id}), frozenset({ALL}))
+    return Principal(name, frozenset({user_id}), None)
 
 
 def administrator(name: str) -> Principal:
     """Return a principal that may do everything."""
-    return Principal(name, frozenset({ALL}), frozenset({ALL}))
+    return Principal(name, None, None)
 
 
 # Whoever calls, where nobody is asked who they are: as in the old system.
