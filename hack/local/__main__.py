@@ -90,6 +90,7 @@ def test() -> int:
     run_steps([*steps_up(), SIMULATION])
     count += checks.tests("contract")
     count += checks.tests("cluster")
+    count += checks.tests("attack")
     # Takes the cluster down, so it comes last.
     count += checks.tests("lifecycle")
     return checks.close(count)

@@ -88,9 +88,7 @@ def rights() -> dict[str, object]:
     found["su"] = as_root("su", "-c", "id -u")
     found["sudo"] = as_root("sudo", "-n", "id", "-u")
     found["priority"] = attempt(lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
-    found["real time"] = attempt(
-        lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    )
+    found["real time"] = attempt(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)))
     found["oom score"] = attempt(lambda: Path("/proc/self/oom_score_adj").write_text("-999"))
     found["more files"] = attempt(
         lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1 << 19, 1 << 20))
@@ -172,9 +170,7 @@ def sockets() -> dict[str, object]:
         name: attempt(lambda kind=kind: socket.socket(*kind).close())  # type: ignore[misc]
         for name, kind in kinds.items()
     }
-    found["files"] = sorted(
-        path for path in files() if stat.S_ISSOCK(os.lstat(path).st_mode)
-    )
+    found["files"] = sorted(path for path in files() if stat.S_ISSOCK(os.lstat(path).st_mode))
     listed = Path("/proc/net/unix").read_text().splitlines()[1:]
     found["abstract"] = sorted(line.split()[7] for line in listed if len(line.split()) > 7)
     return found
@@ -207,7 +203,11 @@ def processes() -> dict[str, object]:
         except OSError:
             continue
         foreign |= {str(pid)} if b"GATEWAY=" in environment else set()
-        agents |= {str(pid)} if b"orchestrator_agent\0" in Path(f"/proc/{pid}/cmdline").read_bytes() else set()
+        agents |= (
+            {str(pid)}
+            if b"orchestrator_agent\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            else set()
+        )
     return {
         # The wrapper, its timers, run.sh and this.
         "names": sorted(names),

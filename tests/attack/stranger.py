@@ -76,7 +76,9 @@ def strangers(place: Place) -> Iterator[Stranger]:
     place.kubectl("create", "namespace", NAMESPACE)
     try:
         until(lambda: place.get("serviceaccount", "default", NAMESPACE), "pods can be made there")
-        place.kubectl("create", "--filename=-", f"--namespace={NAMESPACE}", stdin=yaml.safe_dump(_pod(image)))
+        place.kubectl(
+            "create", "--filename=-", f"--namespace={NAMESPACE}", stdin=yaml.safe_dump(_pod(image))
+        )
         until(lambda: place.get("pod", POD, NAMESPACE)["status"]["phase"] == "Running", "it runs")
         yield Stranger(place, place.get("pod", POD, NAMESPACE)["status"]["podIP"])
     finally:

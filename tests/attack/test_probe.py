@@ -35,9 +35,7 @@ def probed(place: Place) -> dict[str, Any]:
     return found
 
 
-def test_whatever_a_job_tries_is_refused(
-    place: Place, golden: Callable[[str, Any], None]
-) -> None:
+def test_whatever_a_job_tries_is_refused(place: Place, golden: Callable[[str, Any], None]) -> None:
     golden("probe.yaml", probed(place))
 
 

@@ -562,9 +562,7 @@ def test_a_job_that_makes_no_end_of_empty_files_is_stopped(
     assert gateway.end["why"] == "disk"
 
 
-def test_run_sh_cannot_write_to_the_containers_own_log(
-    pod: PlainPod, gateway: FakeGateway
-) -> None:
+def test_run_sh_cannot_write_to_the_containers_own_log(pod: PlainPod, gateway: FakeGateway) -> None:
     run(pod, gateway, "echo flood > /proc/1/fd/1; echo flood > /proc/1/fd/2; exit 5")
     assert gateway.end["exitCode"] == 5
     assert pod.main is not None
