@@ -13,6 +13,8 @@ from tests.cluster.test_life import SMALL, service
 
 OUT_OF_MEMORY, OUT_OF_DISK = ("Failed", "OOMKilled"), ("Failed", "DiskLimitExceeded")
 OUT_OF_TIME, WELL = ("Failed", "DeadlineExceeded"), ("Completed", "Succeeded")
+# Which of its limits it meets first is a matter of the node's speed.
+EITHER = ("Failed", "OOMKilled or DeadlineExceeded")
 # A seven is what a script ends with that was told that there is no more.
 REFUSED = ("Failed", "NonZeroExit")
 
@@ -24,16 +26,16 @@ def python(text: str) -> str:
 # Name → run.sh, and the end that it must come to. Log floods, full disks and too much memory are
 # in tests/cluster/test_life.py.
 OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
-    "bombs with forks": ("bomb() { bomb | bomb & }; bomb; sleep 60", OUT_OF_MEMORY),
+    "bombs with forks": ("bomb() { bomb | bomb & }; bomb; sleep 60", EITHER),
     "starts threads": (
         python("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()"),
-        OUT_OF_MEMORY,
+        EITHER,
     ),
     "opens files without end": (
         # More than one process may have open, in many; each costs memory of the kernel's.
         python("import os\nfor _ in range(40):\n    if not os.fork(): break\n"
                "try:\n    while True: os.open(\"/dev/null\", 0)\nexcept OSError: os.wait()"),
-        OUT_OF_MEMORY,
+        EITHER,
     ),
     "takes every terminal": (
         python("import os\ntry:\n    while True: os.open(\"/dev/ptmx\", os.O_RDWR | os.O_NOCTTY)\n"
@@ -123,7 +125,9 @@ def test_a_run_sh_that(place: Place, offenders: dict[str, int], name: str) -> No
     number = offenders[name]
     place.wait(number, seconds=100)
     status = place.job(number)["status"]
-    assert (status["phase"], status["reason"]) == OFFENDERS[name][1], status
+    phase, reasons = OFFENDERS[name][1]
+    assert status["phase"] == phase, status
+    assert status["reason"] in reasons.split(" or "), status
     assert status["attempt"] == 1
     assert status["message"]
 
