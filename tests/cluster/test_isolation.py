@@ -3,41 +3,11 @@
 import yaml
 
 from local.images import IMAGES
-from local.paths import KUBERNETES_IP, LINK_HOST, LINK_NODE, NAMESPACE
 from orchestrator_operator.core.podspec import Surroundings, build
 from orchestrator_operator.settings import wrapper_text
 from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
 from tests.support.builders import a_pool, a_service, submitted
-
-DIAL = """
-try() { timeout 2 bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null && echo "open $1 $2" >> open; }
-%s
-touch tried
-"""
-
-
-def addresses(place: Place) -> list[tuple[str, int]]:
-    """Return what a job must not reach: the cluster's API, its node, our services, other pods."""
-    services = [
-        (place.get("service", f"orchestrator-{name}", NAMESPACE)["spec"]["clusterIP"], port)
-        for name, port in (("minio", 9000), ("api", 5000), ("gateway", 8082))
-    ]
-    pods = yaml.safe_load(place.kubectl("get", "pods", f"--namespace={NAMESPACE}", "-oyaml"))
-    others = [
-        (pod["status"]["podIP"], port) for pod in pods["items"] for port in (5000, 8080, 9000)
-    ]
-    node = [(LINK_NODE, 6443), (LINK_NODE, 10250), (LINK_NODE, 53), (LINK_HOST, 22)]
-    return [(KUBERNETES_IP, 443), ("169.254.169.254", 80), *node, *services, *others]
-
-
-def test_run_sh_reaches_nobody(place: Place) -> None:
-    lines = "\n".join(f"try {address} {port} &" for address, port in addresses(place))
-    number = place.upload(DIAL % f"{lines}\nwait")
-    assert place.wait(number) == "Completed"
-    found = unzip(place.poll(number).content)
-    assert "tried" in found
-    assert "open" not in found, found["open"].decode()
 
 
 def test_run_sh_has_no_rights_and_no_secrets(place: Place) -> None:

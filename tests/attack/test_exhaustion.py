@@ -1,0 +1,144 @@
+"""A run.sh that takes all it can get of a node: it ends with a reason, and nobody else is hurt."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.cluster.place import Place
+from tests.cluster.test_job import unzip
+from tests.cluster.test_life import SMALL, service
+
+OUT_OF_MEMORY, OUT_OF_DISK = ("Failed", "OOMKilled"), ("Failed", "DiskLimitExceeded")
+OUT_OF_TIME, WELL = ("Failed", "DeadlineExceeded"), ("Completed", "Succeeded")
+# Which of its limits it meets first is a matter of the node's speed.
+EITHER = ("Failed", "OOMKilled or DeadlineExceeded")
+# A seven is what a script ends with that was told that there is no more.
+REFUSED = ("Failed", "NonZeroExit")
+
+
+def python(text: str) -> str:
+    return f"exec python3 -c '\n{text}\n'"
+
+
+# Name → run.sh, and the end that it must come to. Log floods, full disks and too much memory are
+# in tests/cluster/test_life.py.
+OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
+    "bombs with forks": ("bomb() { bomb | bomb & }; bomb; sleep 60", EITHER),
+    "starts threads": (
+        python("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()"),
+        EITHER,
+    ),
+    "opens files without end": (
+        # More than one process may have open, in many; each costs memory of the kernel's.
+        python("import os\nfor _ in range(40):\n    if not os.fork(): break\n"
+               "try:\n    while True: os.open(\"/dev/null\", 0)\nexcept OSError: os.wait()"),
+        EITHER,
+    ),
+    "takes every terminal": (
+        python("import os\ntry:\n    while True: os.open(\"/dev/ptmx\", os.O_RDWR | os.O_NOCTTY)\n"
+               "except OSError: raise SystemExit(7)"),
+        REFUSED,
+    ),
+    "takes every inotify of its user": (
+        python("import ctypes\nwhile ctypes.CDLL(None).inotify_init() >= 0: pass\nraise SystemExit(7)"),
+        REFUSED,
+    ),
+    "makes a million empty files": (
+        python("import os\nfor n in range(1_000_000):\n    if n % 1000 == 0: os.mkdir(f\"{n}\")\n"
+               "    open(f\"{n // 1000 * 1000}/{n}\", \"w\").close()"),
+        OUT_OF_DISK,
+    ),
+    "leaves terabytes of nothing": (
+        "truncate -s 1T huge; truncate -s 1T /tmp/huge", ("Failed", "ResultsTooLarge"),
+    ),
+    "floods its disk and copies it": (
+        "head -c 40000000 /dev/urandom > big; while :; do cat big >/dev/null; cp big /tmp/big; done",
+        OUT_OF_DISK,
+    ),
+    "thrashes the page cache": (
+        "head -c 50000000 /dev/zero > big; while :; do cat big >/dev/null; done", OUT_OF_TIME,
+    ),
+    "keeps deleted files open": (
+        # Nobody but the node itself sees these: SECURITY.md says so. They go with the job.
+        python("kept = []\nimport os\nfor n in range(20):\n    kept.append(open(\"d\", \"wb\"))\n"
+               "    os.unlink(\"d\")\n    kept[-1].write(bytes(10_000_000))"),
+        WELL,
+    ),
+    "fills its shared memory": ("head -c 100000000 /dev/zero > /dev/shm/x; exit $?", OUT_OF_MEMORY),
+    "floods its container's own log": ("head -c 1000000000 /dev/zero > /proc/1/fd/1", WELL),
+    "burns every processor": (
+        "for n in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait", OUT_OF_TIME,
+    ),
+}  # fmt: skip
+# Until no process can be made any more, SIGTERM or not: the wrapper cannot make one either.
+MOST_PROCESSES = python("""
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("out", "w").write("x")
+while True:
+    try:
+        if not os.fork():
+            time.sleep(1000)
+    except OSError:
+        time.sleep(0.001)
+""")
+# Some seconds of its share of a processor.
+WORK = "python3 -c 'for n in range(4_000_000): n * n'; echo done > done"
+
+
+def conditions(place: Place) -> dict[str, Any]:
+    """Return what each node says about itself, and since when."""
+    nodes = json.loads(place.kubectl("get", "nodes", "-ojson"))["items"]
+    return {
+        f"{node['metadata']['name']} {c['type']}": (c["status"], c["lastTransitionTime"])
+        for node in nodes for c in node["status"]["conditions"]
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def offenders(chosen: Place) -> Iterator[dict[str, int]]:
+    """Start all of them beside a neighbour who does his work; none may be felt by the node."""
+    chosen = replace(chosen, made=[])
+    name = service(
+        chosen, "offenders", deadlineSeconds=15, results={"maxBytes": 60_000_000},
+        resources={**SMALL, "cpu": "150m"},
+    )  # fmt: skip
+    chosen.apply("OrchestratorQuota", "offenders", {"services": [name]})
+    before = conditions(chosen)
+    neighbour = chosen.upload(WORK)
+    numbers = {
+        key: chosen.upload(script, service=name, user=700 + n)
+        for n, (key, (script, _)) in enumerate(OFFENDERS.items())
+    }
+    yield numbers
+    assert chosen.wait(neighbour) == "Completed"
+    assert unzip(chosen.poll(neighbour).content)["done"] == b"done\n"
+    chosen.forget()
+    assert conditions(chosen) == before
+
+
+@pytest.mark.parametrize("name", OFFENDERS)
+def test_a_run_sh_that(place: Place, offenders: dict[str, int], name: str) -> None:
+    number = offenders[name]
+    place.wait(number, seconds=100)
+    status = place.job(number)["status"]
+    phase, reasons = OFFENDERS[name][1]
+    assert status["phase"] == phase, status
+    assert status["reason"] in reasons.split(" or "), status
+    assert status["attempt"] == 1
+    assert status["message"]
+
+
+def test_a_run_sh_that_takes_every_process_there_is_ends_at_its_deadline(place: Place) -> None:
+    before = conditions(place)
+    resources = {**SMALL, "cpu": "1", "memory": "4Gi"}
+    name = service(place, "crowded", deadlineSeconds=12, resources=resources)
+    number = place.upload(MOST_PROCESSES, service=name)
+    place.wait(number, seconds=100)
+    status = place.job(number)["status"]
+    assert (status["phase"], status["reason"], status["attempt"]) == (*OUT_OF_TIME, 1), status
+    assert status["results"]
+    assert conditions(place) == before
