@@ -15,6 +15,7 @@ OUT_OF_MEMORY, OUT_OF_DISK = ("Failed", "OOMKilled"), ("Failed", "DiskLimitExcee
 OUT_OF_TIME, WELL = ("Failed", "DeadlineExceeded"), ("Completed", "Succeeded")
 # Which of its limits it meets first is a matter of the node's speed.
 EITHER = ("Failed", "OOMKilled or DeadlineExceeded")
+DISK_OR_TIME = ("Failed", "DiskLimitExceeded or DeadlineExceeded")
 # A seven is what a script ends with that was told that there is no more.
 REFUSED = ("Failed", "NonZeroExit")
 
@@ -24,9 +25,9 @@ def python(text: str) -> str:
 
 
 # Name → run.sh, and the end that it must come to. Log floods, full disks and too much memory are
-# in tests/cluster/test_life.py.
+# in tests/cluster/test_life.py. Not here: the classic fork bomb of a shell, which may take minutes to
+# die within its share of the processor (SECURITY.md). Too many processes are the last test's.
 OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
-    "bombs with forks": ("bomb() { bomb | bomb & }; bomb; sleep 60", EITHER),
     "starts threads": (
         python("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()"),
         EITHER,
@@ -49,7 +50,7 @@ OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
     "makes a million empty files": (
         python("import os\nfor n in range(1_000_000):\n    if n % 1000 == 0: os.mkdir(f\"{n}\")\n"
                "    open(f\"{n // 1000 * 1000}/{n}\", \"w\").close()"),
-        OUT_OF_DISK,
+        DISK_OR_TIME,
     ),
     "leaves terabytes of nothing": (
         "truncate -s 1T huge; truncate -s 1T /tmp/huge", ("Failed", "ResultsTooLarge"),
