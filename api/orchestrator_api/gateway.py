@@ -18,8 +18,9 @@ from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
 from orchestrator_api.errors import TooLarge, TooSlow
 from orchestrator_api.files import ZIP, closing
+from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.pacing import paced
-from orchestrator_api.tokens import BadToken, Caller, Tokens
+from orchestrator_api.tokens import Caller, Tokens
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.names import partial_key, results_key
 from orchestrator_crds.outcome import Report

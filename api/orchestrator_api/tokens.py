@@ -3,15 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
-
-from orchestrator_api.identity.keyset import ALGORITHMS, KeySet, UnknownKey
+from orchestrator_api.identity.keyset import BadToken, KeySet
 from orchestrator_crds.names import AUDIENCE, SERVICE_ACCOUNT
 from orchestrator_wire.kube import Kube
-
-
-class BadToken(Exception):  # noqa: N818
-    """The token is missing, false, expired, or not for us; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +29,7 @@ class Tokens:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise BadToken("There is no bearer token.")
-        try:
-            key = await self._keys.find(str(jwt.get_unverified_header(token).get("kid", "")))
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=list(ALGORITHMS),
-                audience=AUDIENCE,
-                issuer=self._keys.issuer,
-                options={"require": ["exp", "iss", "aud"]},
-            )
-        except jwt.PyJWTError as error:
-            raise BadToken(f"The token is not valid: {error}.") from error
-        except UnknownKey as error:
-            raise BadToken("The token is signed by a key that is not the cluster's.") from error
-        return self._caller(claims)
+        return self._caller(await self._keys.claims(token, AUDIENCE))
 
     def _caller(self, claims: dict[str, Any]) -> Caller:
         bound = claims.get("kubernetes.io") or {}

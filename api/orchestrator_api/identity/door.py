@@ -6,7 +6,8 @@ from pydantic import Field
 
 from orchestrator_api.errors import Unauthorized, Unavailable
 from orchestrator_api.identity.api_keys import PREFIX, ApiKeys
-from orchestrator_api.identity.oidc import BadJWT, Issuer, IssuerAway, Oidc
+from orchestrator_api.identity.keyset import BadToken
+from orchestrator_api.identity.oidc import Issuer, IssuerAway, Oidc
 from orchestrator_api.identity.principals import ANYBODY, Principal, Strict
 from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
 
@@ -60,7 +61,7 @@ class Door:
             return found
         try:
             return await self._oidc.find(credential)
-        except BadJWT as error:
+        except BadToken as error:
             raise Unauthorized(str(error)) from error
         except IssuerAway as error:
             raise Unavailable("Tokens cannot be checked now; try again later.") from error

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import jwt
@@ -23,8 +23,8 @@ FRESH_SECONDS = 3600.0
 Fetch = Callable[[], Awaitable[tuple[str, dict[str, Any]]]]
 
 
-class UnknownKey(Exception):  # noqa: N818
-    """The issuer has no such key."""
+class BadToken(Exception):  # noqa: N818
+    """The token is missing, false, expired, or not for us; the message says which."""
 
 
 class KeySet:
@@ -38,8 +38,32 @@ class KeySet:
         self._turn = asyncio.Lock()
         self.issuer = ""
 
-    async def find(self, key_id: str) -> jwt.PyJWK:
-        """Return a key; raises UnknownKey, or what fetching raises when no keys are known yet."""
+    async def claims(
+        self,
+        token: str,
+        audience: str,
+        algorithms: Collection[str] = ALGORITHMS,
+        leeway_seconds: float = 0,
+    ) -> dict[str, Any]:
+        """Return what a token of this issuer says.
+
+        Raises BadToken, or what fetching raises when no keys are known yet.
+        """
+        try:
+            key = await self._find(str(jwt.get_unverified_header(token).get("kid", "")))
+            return jwt.decode(
+                token,
+                key,
+                algorithms=list(algorithms),
+                audience=audience,
+                issuer=self.issuer,
+                leeway=leeway_seconds,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except jwt.PyJWTError as error:
+            raise BadToken(f"The token is not valid: {error}.") from error
+
+    async def _find(self, key_id: str) -> jwt.PyJWK:
         if self._wanting(key_id):
             async with self._turn:
                 if self._wanting(key_id):
@@ -49,7 +73,7 @@ class KeySet:
         try:
             return self._keys[key_id]
         except KeyError:
-            raise UnknownKey(key_id) from None
+            raise BadToken("The token is signed by a key that its issuer does not have.") from None
 
     def _wanting(self, key_id: str) -> bool:
         now = self._clock()

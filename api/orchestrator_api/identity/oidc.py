@@ -3,10 +3,9 @@
 from typing import Any, Literal
 
 import aiohttp
-import jwt
 from pydantic import Field
 
-from orchestrator_api.identity.keyset import KeySet, UnknownKey
+from orchestrator_api.identity.keyset import BadToken, KeySet
 from orchestrator_api.identity.principals import Grant, Principal, Strict, administrator, user
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -31,10 +30,6 @@ class Issuer(Strict):
     )
 
 
-class BadJWT(Exception):  # noqa: N818
-    """The token is false, expired, or not for us; the message says which."""
-
-
 class IssuerAway(Exception):  # noqa: N818
     """The issuer's keys cannot be had."""
 
@@ -47,32 +42,20 @@ class Oidc:
         self._keys = KeySet(self._fetch)
 
     async def find(self, token: str) -> Principal:
-        """Return whom *token* stands for; raises BadJWT or IssuerAway."""
+        """Return whom *token* stands for; raises BadToken or IssuerAway."""
         if len(token) > LONGEST_TOKEN:
-            raise BadJWT("The token is too long.")
+            raise BadToken("The token is too long.")
         settings = self._settings
-        try:
-            key = await self._keys.find(str(jwt.get_unverified_header(token).get("kid", "")))
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=list(settings.algorithms),
-                audience=settings.audience,
-                issuer=settings.issuer,
-                leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "iss", "aud"]},
-            )
-        except jwt.PyJWTError as error:
-            raise BadJWT(f"The token is not valid: {error}.") from error
-        except UnknownKey as error:
-            raise BadJWT("The token is signed by a key that the issuer does not have.") from error
+        claims = await self._keys.claims(
+            token, settings.audience, settings.algorithms, LEEWAY_SECONDS
+        )
         return self._principal(claims)
 
     def _principal(self, claims: dict[str, Any]) -> Principal:
         settings = self._settings
         name = claims.get(settings.user_claim)
         if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
-            raise BadJWT(f"The token has no claim {settings.user_claim} that names a user.")
+            raise BadToken(f"The token has no claim {settings.user_claim} that names a user.")
         roles = claims.get(settings.roles_claim) if settings.roles_claim else None
         listed = roles if isinstance(roles, list) else [roles]
         held = {role for role in listed if isinstance(role, str)}
@@ -81,7 +64,7 @@ class Oidc:
             return administrator(label)
         grants = [grant for role, grant in sorted(settings.portals.items()) if role in held]
         if len(grants) > 1:
-            raise BadJWT("The token has the roles of more than one portal.")
+            raise BadToken("The token has the roles of more than one portal.")
         for grant in grants:
             return grant.principal(label)
         return user(label, str(name))

@@ -15,11 +15,12 @@ from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
 from orchestrator_api.identity.door import Door, IdentitySettings
+from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.ids import Ids, highest_in_use
 from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
 from orchestrator_api.submit import Submissions
-from orchestrator_api.tokens import BadToken, Caller
+from orchestrator_api.tokens import Caller
 from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store

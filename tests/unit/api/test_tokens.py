@@ -7,7 +7,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from orchestrator_api.tokens import BadToken, Caller, Tokens
+from orchestrator_api.identity.keyset import BadToken
+from orchestrator_api.tokens import Caller, Tokens
 from orchestrator_crds.names import AUDIENCE
 from orchestrator_wire.kube import Kube
 from tests.support.fake_kube import FakeKube
