@@ -18,7 +18,14 @@ stop() {
 }
 end_all() {
   kill -TERM -1 2>/dev/null
-  (exec 3>&-; sleep "$grace"; kill -KILL -1) 2>/dev/null &
+  kill_later 2>/dev/null &
+}
+# shellcheck disable=SC2329
+kill_later() {
+  # On EXIT, since a job that holds every process there may be leaves none for `sleep`.
+  trap 'kill -KILL -1' EXIT
+  exec 3>&-
+  sleep "$grace"
 }
 
 trap 'exit 143' TERM
