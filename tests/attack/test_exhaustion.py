@@ -1,6 +1,7 @@
 """A run.sh that takes all it can get of a node: it ends with a reason, and nobody else is hurt."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -147,3 +148,31 @@ def test_a_run_sh_that_takes_every_process_there_is_ends_at_its_deadline(
     assert (status["phase"], status["reason"], status["attempt"]) == (*OUT_OF_TIME, 1), status
     assert status["results"]
     assert conditions(place) == before
+
+
+def test_what_the_kernel_counts_by_user_is_of_each_job_alone(place: Place) -> None:
+    nodes = json.loads(place.kubectl("get", "nodes", "-ojson"))["items"]
+    handlers = [h for node in nodes for h in node["status"]["runtimeHandlers"] if not h["name"]]
+    assert all(handler["features"]["userNamespaces"] for handler in handlers)
+    takes_all = (
+        "import ctypes\nn = 0\nwhile ctypes.CDLL(None).inotify_init() >= 0: n += 1\nprint(n)"
+    )
+    script = f"python3 -c '{takes_all}\nimport time\ntime.sleep(600)' > all"
+    holder = place.upload(script, user=41)
+    place.wait(holder, "Running")
+    time.sleep(3)
+    other = place.upload(f"python3 -c '{takes_all}' > all; cat /proc/self/uid_map > users", user=42)
+    assert place.wait(other) == "Completed"
+    found = unzip(place.poll(other).content)
+    assert int(found["all"]) > 100
+    inside, outside, _ = map(int, found["users"].split())
+    assert inside == 0
+    assert outside > 0
+    # Where both are users of the node's, the first leaves the second nothing.
+    name = service(place, "shared", hostUsers=True)
+    holder = place.upload(script, service=name, user=43)
+    place.wait(holder, "Running")
+    time.sleep(3)
+    other = place.upload(f"python3 -c '{takes_all}' > all", service=name, user=44)
+    assert place.wait(other) == "Completed"
+    assert int(unzip(place.poll(other).content)["all"]) < 10
