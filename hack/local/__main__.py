@@ -36,6 +36,7 @@ INSTALL = (
     Step("example services, quota and pool", helm.apply_examples, "examples"),
 )
 SIMULATION = Step("KWOK from source", toolchain.build_kwok, "kwok")
+REVIEWER = Step("kube-score from source", toolchain.build_score, "score")
 FRONT_DOOR = Step("front door", helm.wait_for_front, "front")
 
 
@@ -87,7 +88,7 @@ def test() -> int:
     """Run every check there is, on a cluster that it brings up and takes away."""
     checks.lint()
     count = checks.tests("unit", *checks.IN_PARALLEL)
-    run_steps([*steps_up(), SIMULATION])
+    run_steps([*steps_up(), SIMULATION, REVIEWER])
     count += checks.tests("contract")
     count += checks.tests("cluster")
     count += checks.tests("attack")
