@@ -68,12 +68,18 @@ def show() -> int:
 
 
 def publish_images(words: list[str]) -> int:
-    """Build the images; with `push REGISTRY`, push them and print values for the chart."""
+    """Build the images; with `push REGISTRY`, push them and print values for the chart.
+
+    With `sbom FOLDER`, put the images' bills of materials there.
+    """
     steps = list(BUILD)
     if words:
-        if words[0] != "push" or len(words) != 2:
-            console.print("Usage: hack/images [push REGISTRY]")
+        if words[0] not in {"push", "sbom"} or len(words) != 2:
+            console.print("Usage: hack/images [push REGISTRY | sbom FOLDER]")
             return 2
+        if words[0] == "sbom":
+            steps.append(Step("bills of materials", lambda _: publish.bills(words[1]), "sbom"))
+            return run(steps)
         steps.append(Step("push", lambda note: publish.push(words[1].rstrip("/"), note), "push"))
     return run(steps)
 
