@@ -4,13 +4,14 @@ from fastapi import FastAPI
 
 from orchestrator_api import errors
 from orchestrator_api.dependencies import Context
+from orchestrator_api.description import Described
 from orchestrator_api.headers import Headers
 from orchestrator_api.routes import health, jobs, v1
 
 
 def create_app(context: Context) -> FastAPI:
     """Return the application over what *context* gives its routes."""
-    app = FastAPI(
+    app = Described(
         title="Orchestrator",
         summary="Runs uploaded jobs on Kubernetes, fairly and safely.",
         openapi_url="/api-docs/openapi.json",

@@ -25,6 +25,7 @@ from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store
 from tests.support.builders import service_body
+from tests.support.described import undescribed
 from tests.support.fake_kube import FakeKube
 from tests.support.fake_s3 import FakeS3
 
@@ -67,6 +68,11 @@ def client(app: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=transport, base_url="http://test")
 
 
+async def _as_described(answer: httpx2.Response) -> None:
+    await answer.aread()
+    assert undescribed(answer) == []
+
+
 HOSTS = ["portal.example.org"]
 
 
@@ -99,6 +105,8 @@ async def system(
     attempts = Attempts(access, s3, jobs, services, events)
     gateway = create_gateway(tokens, attempts, canary, lambda: True)
     rest, inside = client(create_app(context)), client(gateway)
+    # Whatever a test is about, every answer that it gets must be one that the description tells of.
+    rest.event_hooks["response"].append(_as_described)
     made = System(state, s3_state, rest, inside, context, canary, queue)
     made.tasks = [asyncio.create_task(w.run()) for w in (jobs.live, services.watched, queue.quotas)]
     while len(state.watchers) < len(made.tasks):

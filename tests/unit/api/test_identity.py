@@ -67,7 +67,9 @@ MATRIX = {
     ("get", "/"): EVERYBODY,
     ("get", "/health"): EVERYBODY,
     ("get", "/download/{job_id}"): OWNERS,
+    ("head", "/download/{job_id}"): OWNERS,
     ("get", "/download_partial/{job_id}"): OWNERS,
+    ("head", "/download_partial/{job_id}"): OWNERS,
     ("get", "/v1/jobs/{job_id}/explain"): OWNERS,
     ("post", "/terminate/{job_id}"): OWNERS,
     ("post", "/upload"): (401, 401, 201, 403, 403, 201),
@@ -76,8 +78,6 @@ MATRIX = {
 HIDDEN = {
     ("get", "/swagger/"): EVERYBODY,
     ("get", "/api-docs/openapi.json"): EVERYBODY,
-    ("head", "/download/{job_id}"): OWNERS,
-    ("head", "/download_partial/{job_id}"): OWNERS,
 }
 
 

@@ -113,6 +113,7 @@ async def test_one_range_of_the_zip(system: System) -> None:
     assert answer.headers["content-range"] == f"bytes 2-5/{len(DATA)}"
     outside = await system.rest.get("/download/1", headers={"Range": "bytes=999-"})
     assert outside.status_code == 416
+    assert outside.headers["content-range"] == f"bytes */{len(DATA)}"
 
 
 @pytest.mark.parametrize(
