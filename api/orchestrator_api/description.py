@@ -1,4 +1,4 @@
-"""What the API's description (OpenAPI) says of answers, drawn from the classes that they come from."""
+"""What the API's description (OpenAPI) says of answers, drawn from the errors themselves."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """What the API answers when it cannot do what it was asked: every status, header and wording.
 
 The body is the old system's, since portals read it: id 0, status Unknown, and the message. Under
-/v1 it is a problem document instead. `description.py` tells of all of them in the API's description.
+/v1 it is a problem document instead. `description.py` draws the API's description from it.
 """
 
 import logging
@@ -186,7 +186,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> dict[str, str]:
-    """Return the header with all methods of a path; Starlette tells but those of one route of it."""
+    """Return the header that has all methods of a path; Starlette tells those of one route."""
     path = getattr(request.scope.get("route"), "path", "")
     verbs = request.app.openapi()["paths"].get(path, {})
     return {"Allow": ", ".join(verb.upper() for verb in verbs)} if verbs else {}

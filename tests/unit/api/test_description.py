@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator_api import errors
 from tests.support.described import description, undescribed
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 
 def kinds(of: type[errors.ApiError] = errors.ApiError) -> list[type[errors.ApiError]]:
@@ -30,8 +30,12 @@ def test_every_error_is_told_of_somewhere() -> None:
 
 
 def _answer(**change: Any) -> httpx2.Response:
-    given = {"status_code": 404, "json": {"id": 0, "status": "Unknown", "message": "no"}} | change
-    return httpx2.Response(request=httpx2.Request("GET", "http://test/download/1"), **given)
+    given: dict[str, Any] = {
+        "status_code": 404,
+        "json": {"id": 0, "status": "Unknown", "message": "no"},
+    }
+    request = httpx2.Request("GET", "http://test/download/1")
+    return httpx2.Response(request=request, **(given | change))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.identity.oidc import Issuer
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.identity.rates import Most, Rates
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 KEYS = {name: f"orc_{name}" for name in ("one", "two", "portal", "admin")}
 

@@ -15,7 +15,7 @@ from orchestrator_crds.record import record as record_of
 from orchestrator_crds.service import Retention
 from tests.support.builders import KEY, job_body
 from tests.support.fake_s3 import _etag
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 RESULTS = "jobs/0123456789abcdef0123456789abcdef/results.zip"
 PARTIAL = "jobs/0123456789abcdef0123456789abcdef/partial-1.zip"

@@ -13,7 +13,7 @@ from orchestrator_api import pacing
 from orchestrator_api.upload import LONGEST_FIELD
 from tests.support.builders import service_body
 from tests.support.fake_s3 import _etag
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 CREATED = {"id": 1, "status": "Queued", "message": "Job successfully uploaded"}
 MARK = "multipart/form-data; boundary=x"
