@@ -3,7 +3,7 @@
 import json
 import re
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 from jsonschema import Draft202012Validator
@@ -19,7 +19,7 @@ MISTAKE = 500
 
 @cache
 def description() -> dict[str, Any]:
-    return create_app(cast("Any", None)).openapi()
+    return create_app(None).openapi()
 
 
 def undescribed(answer: httpx2.Response) -> list[str]:

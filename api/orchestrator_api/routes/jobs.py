@@ -30,7 +30,7 @@ from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary, check_length
 from orchestrator_crds import OrchestratorJob, Phase
 from orchestrator_crds.lifecycle import LIVE
-from orchestrator_crds.meta import LONGEST_URL, seconds_of
+from orchestrator_crds.meta import LONGEST_NAME, LONGEST_URL, OBJECT_NAME, seconds_of
 from orchestrator_crds.names import partial_key
 from orchestrator_wire import errors
 from orchestrator_wire.kube import now
@@ -51,6 +51,7 @@ _FORM = {
                         "file": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
+                            "minItems": 1,
                             "description": "Files, in any field; one of them is run.sh.",
                         },
                         "user_id": {
@@ -61,6 +62,8 @@ _FORM = {
                         },
                         "service": {
                             "type": "string",
+                            "pattern": OBJECT_NAME,
+                            "maxLength": LONGEST_NAME,
                             "description": "Name of an OrchestratorService.",
                         },
                         "callback_url": {
