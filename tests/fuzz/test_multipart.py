@@ -13,7 +13,7 @@ from multipart import PushMultipartParser
 
 from orchestrator_api import upload as parsing
 from orchestrator_api.bundle import Bundle
-from orchestrator_api.errors import ApiError
+from orchestrator_api.errors import ApiError, BadRequest
 from orchestrator_api.identity.principals import ANYBODY
 from orchestrator_api.upload import Form, boundary, receive
 from orchestrator_crds.names import file_name
@@ -141,8 +141,7 @@ def test_without_blocks_it_depends_on_the_cut(monkeypatch: pytest.MonkeyPatch) -
 def test_a_content_type_gives_a_boundary_or_is_refused(kind: str) -> None:
     try:
         found = boundary(kind)
-    except ApiError as error:
-        assert error.status == 400
-    else:
-        assert 0 < len(found) <= 70
-        PushMultipartParser(found)
+    except BadRequest:
+        return
+    assert 0 < len(found) <= 70
+    PushMultipartParser(found)
