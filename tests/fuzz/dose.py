@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
 TIMES = int(os.environ.get("ORCHESTRATOR_FUZZ_TIMES", "1"))
 SEED = int(os.environ.get("ORCHESTRATOR_FUZZ_SEED", "7"))
@@ -30,6 +30,7 @@ def fuzzed(cases: int, **strategies: Any) -> Callable[[Callable[..., None]], Cal
             max_examples=cases * TIMES,
             deadline=None,
             database=None,
+            phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         )
         found: Callable[[], None] = seed(SEED)(limits(given(**strategies)(counted)))

@@ -1,119 +1,140 @@
-"""Bodies of our custom resources, drawn from their schemas: what an API server would let in."""
+"""Bodies of our custom resources, drawn from their schemas: what an API server would let in.
+
+They are large, so they are drawn by a random generator from one number, which is what hypothesis
+chooses; it would draw small ones only.
+"""
 
 import re
+from collections.abc import Callable
+from functools import cache
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 
 from local.generate import schema_of
-from orchestrator_crds import KINDS, Resource
+from orchestrator_crds import Resource
+from tests.support.builders import meta
 
-TIMES = st.sampled_from(
-    [
-        "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-06-30T23:59:60Z",
-        "2026-01-01T00:00:00.123456789Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
-        "2026-01-01t00:00:00z",
-    ]
-)  # fmt: skip
-WORDS = st.sampled_from(
-    [
-        "example", "cpu", "1", "memory", "UTC", "Europe/Amsterdam", "../UTC", "0 3 * * *", "* * * * *",
-        "@daily", "0 0 31 2 *", "0 0 29 2 *", "0 3 * * 1-5", "0 0 * * 5L", "60 * * * *", "1 2 3", "*",
-        "jobs/0123456789abcdef0123456789abcdef/inputs.zip", "nvidia.com/gpu", "True", "ready", "",
-    ]
-)  # fmt: skip
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
+TIMES = [
+    "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-06-30T23:59:60Z",
+    "2026-01-01T00:00:00.123456789Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
+    "2026-01-01t00:00:00z",
+]  # fmt: skip
+WORDS = [
+    "example", "cpu", "1", "memory", "UTC", "Europe/Amsterdam", "../UTC", "0 3 * * *", "* * * * *",
+    "@daily", "0 0 31 2 *", "0 0 29 2 *", "0 3 * * 1-5", "0 0 * * 5L", "60 * * * *", "1 2 3", "*",
+    "jobs/0123456789abcdef0123456789abcdef/inputs.zip", "jobs/", "nvidia.com/gpu", "True", "Ready",
+    "", "500m", "4Gi", "0", "0.0000", "9" * 31 + "P", "0.001m", "f" * 64, "https://example.org/a",
+    "http://[::1]:8080?x", "\u202e", "é" * 20, "a" * 63, "PATH", "ephemeral-storage", "\0", "\n",
+]  # fmt: skip
+LETTERS = "aZ0-_./\\ é\u202e\0\n🧬"
 LARGEST = 2**63 - 1
+NAMES = {"orchestratorservices": ["example", "two"], "orchestratornodepools": ["cpu", "two"]}
 
 
-def _text(schema: dict[str, Any]) -> st.SearchStrategy[str]:
+def _text(schema: dict[str, Any], random: Random) -> str:
     if "enum" in schema:
-        return st.sampled_from(schema["enum"])
+        return str(random.choice(schema["enum"]))
     if schema.get("format") == "date-time":
-        return TIMES
-    least, most = schema.get("minLength", 0), schema.get("maxLength", 40)
-    if "pattern" in schema:
-        pattern = re.compile(schema["pattern"].replace("$", r"\Z"))
-        drawn = st.from_regex(pattern) | WORDS.filter(lambda word: bool(pattern.search(word)))
-    else:
-        drawn = WORDS | st.text(st.characters(exclude_categories=["Cs"]), max_size=min(most, 12))
-    return drawn.filter(lambda text: least <= len(text) <= most)
+        return random.choice(TIMES)
+    least, most = schema.get("minLength", 0), schema.get("maxLength", 4096)
+    pattern = re.compile(schema.get("pattern", "").replace("$", r"\Z"))
+    fitting = [word for word in WORDS if least <= len(word) <= most and pattern.search(word)]
+    if "pattern" in schema or random.random() < 0.7:
+        return random.choice(fitting)
+    return "".join(random.choices(LETTERS, k=random.randint(least, least + 4)))
 
 
-def _list(schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
+def _number(schema: dict[str, Any], random: Random) -> int:
+    least: int = schema.get("minimum", -LARGEST)
+    most: int = schema.get("maximum", LARGEST)
+    some: list[int] = [least, most, 0, 1, random.randint(0, 100), random.randint(least, most)]
+    return min(max(random.choice(some), least), most)
+
+
+def _list(schema: dict[str, Any], random: Random) -> list[Any]:
+    count = random.randint(schema.get("minItems", 0), min(schema.get("maxItems", 3), 3))
     keys = schema.get("x-kubernetes-list-map-keys")
-    unique: Any = None
-    if keys:
-        unique = lambda item: tuple(item.get(key) for key in keys)  # noqa: E731
-    elif schema.get("x-kubernetes-list-type") == "set":
-        unique = str
-    most = min(schema.get("maxItems", 3), 3)
-    inner = of_schema(schema["items"])
-    return st.lists(inner, min_size=schema.get("minItems", 0), max_size=most, unique_by=unique)
+    found: dict[Any, Any] = {}
+    for number in range(count):
+        item = drawn(schema["items"], random)
+        if keys:
+            found[tuple(item.get(key) for key in keys)] = item
+        else:
+            unique = schema.get("x-kubernetes-list-type") == "set"
+            found[str(item) if unique else number] = item
+    return list(found.values())
 
 
-def _object(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+def _object(schema: dict[str, Any], random: Random) -> dict[str, Any]:
     if "additionalProperties" in schema:
-        keys = WORDS | st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-        least = schema.get("minProperties", 0)
-        return st.dictionaries(keys, of_schema(schema["additionalProperties"]), min_size=least, max_size=3)
-    required = set(schema.get("required", ()))
-    parts = {name: of_schema(inner) for name, inner in schema.get("properties", {}).items()}
-    return st.fixed_dictionaries(
-        {name: part for name, part in parts.items() if name in required},
-        optional={name: part for name, part in parts.items() if name not in required},
-    )
+        count = random.randint(schema.get("minProperties", 0), 3)
+        inner = schema["additionalProperties"]
+        return {_text({}, random): drawn(inner, random) for _ in range(count)}
+    required = schema.get("required", ())
+    # Some have nearly everything, some next to nothing.
+    share = random.random()
+    return {
+        name: drawn(inner, random)
+        for name, inner in schema.get("properties", {}).items()
+        if name in required or random.random() < share
+    }
 
 
-def of_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Return what a structural schema lets in; collections are short, numbers are of any size."""
-    match schema.get("type"):
-        case "string":
-            return _text(schema)
-        case "integer":
-            least, most = schema.get("minimum", -LARGEST), schema.get("maximum", LARGEST)
-            edges = st.sampled_from([n for n in (least, most, 0, 1) if least <= n <= most])
-            return edges | st.integers(least, min(most, least + 100)) | st.integers(least, most)
-        case "boolean":
-            return st.booleans()
-        case "array":
-            return _list(schema)
-    return _object(schema)
+def drawn(schema: dict[str, Any], random: Random) -> Any:
+    """Return something that a structural schema lets in; collections are short."""
+    ways: dict[str, Callable[[dict[str, Any], Random], Any]] = {
+        "string": _text,
+        "integer": _number,
+        "boolean": lambda _, random: random.random() < 0.5,
+        "array": _list,
+        "object": _object,
+    }
+    return ways[schema["type"]](schema, random)
 
 
-def _body(kind: type[Resource], name: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
-    properties = schema_of(kind)["properties"]
-    metadata = st.builds(
-        lambda name: {
-            "name": name, "namespace": "jobs", "uid": f"uid-{name}", "resourceVersion": "1",
-            "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z",
-        },
-        name,
-    )  # fmt: skip
-    return st.fixed_dictionaries(
-        {"metadata": metadata, "spec": of_schema(properties["spec"])},
-        optional={"status": of_schema(properties["status"])},
-    )
+@cache
+def _schema(kind: type[Resource]) -> dict[str, Any]:
+    return schema_of(kind)
 
 
-NAMES = {"orchestratorservices": "example", "orchestratornodepools": "cpu"}
-VALID = {
-    kind: _body(kind, st.sampled_from([NAMES.get(kind.plural, "one"), "two"])) for kind in KINDS
-}
-
-
-@st.composite
-def spoilt(draw: st.DrawFn, kind: type[Resource]) -> dict[str, Any]:
-    """Draw a body of which some part is anything at all, but for its name and version."""
-    body = draw(VALID[kind])
-    node: Any = body
-    key: Any = draw(st.sampled_from(["spec", "status"]))
-    while isinstance(node.get(key), dict) and node[key] and draw(st.integers(0, 3)):
-        node = node[key]
-        key = draw(st.sampled_from(sorted(node)))
-    node[key] = draw(JUNK)
+def _body(kind: type[Resource], seed: int) -> dict[str, Any]:
+    random, properties = Random(seed), _schema(kind)["properties"]
+    name = random.choice(NAMES.get(kind.plural, ["one", "two"]))
+    body = {"metadata": meta(name), "spec": drawn(properties["spec"], random)}
+    if random.random() < 0.7:
+        body["status"] = drawn(properties["status"], random)
     return body
+
+
+def _junk(random: Random, depth: int = 0) -> Any:
+    leaves: list[Any] = [None, True, -1, 10**400, 1e308, float("nan"), "", "1", "\ud800", [], {}]
+    if depth == 3 or random.random() < 0.7:
+        return random.choice(leaves)
+    inner = [_junk(random, depth + 1) for _ in range(random.randint(0, 3))]
+    return inner if random.random() < 0.5 else dict(zip(WORDS, inner, strict=False))
+
+
+def spoil(kind: type[Resource], seed: int) -> dict[str, Any]:
+    """Return a body of which some part is anything at all, but for its name and version."""
+    random, body = Random(seed), _body(kind, seed)
+    node: Any = body
+    key: Any = random.choice([part for part in body if part != "metadata"])
+    while isinstance(node[key], dict | list) and node[key] and random.random() < 0.8:
+        node = node[key]
+        key = random.choice(sorted(node)) if isinstance(node, dict) else random.randrange(len(node))
+    node[key] = _junk(random)
+    return body
+
+
+SEEDS = st.integers(0, 2**32)
+JUNK = SEEDS.map(lambda seed: _junk(Random(seed)))
+
+
+def valid(kind: type[Resource]) -> st.SearchStrategy[dict[str, Any]]:
+    return SEEDS.map(lambda seed: _body(kind, seed))
+
+
+def spoilt(kind: type[Resource]) -> st.SearchStrategy[dict[str, Any]]:
+    return SEEDS.map(lambda seed: spoil(kind, seed))

@@ -34,6 +34,7 @@ class Served:
     url: str
     kube: FakeKube
     s3: FakeS3
+    loop: asyncio.AbstractEventLoop
 
 
 def _stored(key: str, data: bytes = _DATA) -> dict[str, Any]:
@@ -97,7 +98,8 @@ def served(door: Door) -> Iterator[Served]:
                 while not server[0].started:
                     await asyncio.sleep(0.01)
                 port = server[0].servers[0].sockets[0].getsockname()[1]
-                begun.set_result(Served(f"http://127.0.0.1:{port}", cluster[0], store[0]))
+                loop = asyncio.get_running_loop()
+                begun.set_result(Served(f"http://127.0.0.1:{port}", cluster[0], store[0], loop))
                 await task
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))

@@ -151,13 +151,21 @@ async def download_partial(job_id: JobId, given: Given, known: Known, asked: Ask
         if job.status.phase is not Phase.QUEUED:
             # No snapshot yet: the inputs are what there is.
             with suppress(errors.NoSuchObject):
-                return await _latest(serve, partial_key(job.folder, job.status.attempt))
+                return await _latest(serve, _partial_key(job))
         if inputs is not None:
             return await serve(key=inputs.key, etag=inputs.etag)
     except errors.NoSuchObject as error:
         return await _vanished(given, known, job, error)
     headers = {"Content-Disposition": attachment(f"{job_id}.zip")}
     return Response(of_script(job.spec.script or ""), media_type=ZIP, headers=headers)
+
+
+def _partial_key(job: OrchestratorJob) -> str:
+    """Return the key of the latest snapshot; raises NoSuchObject when the job can have none."""
+    try:
+        return partial_key(job.folder, job.status.attempt)
+    except ValueError as error:
+        raise errors.NoSuchObject(str(error)) from error
 
 
 async def _want(given: Context, job: OrchestratorJob) -> None:

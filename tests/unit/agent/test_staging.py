@@ -36,8 +36,7 @@ def _changed(data: bytearray, before: bytes, at: int, value: bytes) -> bytes:
     ids=["empty", "cut in front", "bzip2", "long name", "deflate", "encrypted", "header"],
 )
 def test_a_damaged_bundle_is_refused(tmp_path: Path, data: bytes) -> None:
-    """Found by fuzzing: zlib.error, RuntimeError and OSError (EINVAL) ended the agent without a word.
-    """
+    """Found by fuzzing: zlib.error, RuntimeError and OSError (EINVAL) ended the agent without a word."""
     bundle, folder = tmp_path / "inputs.zip", tmp_path / "work"
     bundle.write_bytes(data)
     folder.mkdir()
