@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from local.generate import schema_of
 from orchestrator_crds import Resource
-from tests.support.builders import meta
+from tests.support.builders import ended, meta, pod_body, stuck
 
 TIMES = [
     "2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-06-30T23:59:60Z",
@@ -116,15 +116,44 @@ def _junk(random: Random, depth: int = 0) -> Any:
     return inner if random.random() < 0.5 else dict(zip(WORDS, inner, strict=False))
 
 
-def spoil(kind: type[Resource], seed: int) -> dict[str, Any]:
-    """Return a body of which some part is anything at all, but for its name and version."""
-    random, body = Random(seed), _body(kind, seed)
+def _place(body: dict[str, Any], random: Random) -> tuple[Any, Any]:
+    """Return some place in *body* as (what holds it, its key there); never one in its metadata."""
     node: Any = body
     key: Any = random.choice([part for part in body if part != "metadata"])
     while isinstance(node[key], dict | list) and node[key] and random.random() < 0.8:
         node = node[key]
         key = random.choice(sorted(node)) if isinstance(node, dict) else random.randrange(len(node))
+    return node, key
+
+
+def spoil(kind: type[Resource], seed: int) -> dict[str, Any]:
+    """Return a body of which some part is anything at all."""
+    random, body = Random(seed), _body(kind, seed)
+    node, key = _place(body, random)
     node[key] = _junk(random)
+    return body
+
+
+def _pod(seed: int) -> dict[str, Any]:
+    """Return a pod in some state, of which parts may be missing; types are the API server's care."""
+    random = Random(seed)
+    state = random.choice([ended("main"), stuck("agent", "ImagePullBackOff"), {"name": "main"}])
+    status = {
+        "phase": random.choice(["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
+        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}],
+        "containerStatuses": [state],
+        "startTime": random.choice(TIMES),
+    }
+    body = pod_body(random.choice(["one", "two"]), random.randint(0, 2), status=status)
+    body["metadata"]["labels"][random.choice(sorted(body["metadata"]["labels"]))] = random.choice(
+        WORDS
+    )
+    requests = {"cpu": random.choice(WORDS), "memory": "1Gi"}
+    containers = [{"name": "main", "resources": {"requests": requests}}]
+    body["spec"] = {"nodeName": "node-1", "containers": containers}
+    for _ in range(random.randint(0, 2)):
+        node, key = _place(body, random)
+        del node[key]
     return body
 
 
@@ -138,3 +167,6 @@ def valid(kind: type[Resource]) -> st.SearchStrategy[dict[str, Any]]:
 
 def spoilt(kind: type[Resource]) -> st.SearchStrategy[dict[str, Any]]:
     return SEEDS.map(lambda seed: spoil(kind, seed))
+
+
+ANY_PODS = SEEDS.map(_pod)

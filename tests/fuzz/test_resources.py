@@ -1,5 +1,6 @@
 """Custom resources of any content: read, or refused with a reason; they cost only themselves."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,13 +9,14 @@ from pydantic import ValidationError
 
 from orchestrator_crds import KINDS, OrchestratorJob, Resource
 from orchestrator_operator.admit import Admission
-from orchestrator_operator.core import explain, steps
+from orchestrator_operator.core import explain, podspec, steps
 from orchestrator_operator.judge import Judge
-from orchestrator_operator.mirror import JOBS, NODES, Mirror
+from orchestrator_operator.mirror import JOBS, NODES, PODS, Mirror
 from tests.fuzz.dose import fuzzed
-from tests.fuzz.resources import spoil, spoilt, valid
+from tests.fuzz.resources import ANY_PODS, spoil, spoilt, valid
 from tests.support.builders import job_body, node_body, pool_body, quota_body, service_body
 
+AROUND = podspec.Surroundings("agent:1", "Never", "http://10.0.0.1:8081", "wrapper")
 NOW = 1_767_300_000.0
 
 
@@ -37,7 +39,7 @@ def _any(kind: type[Resource]) -> st.SearchStrategy[tuple[str, Any]]:
     return st.tuples(st.just(kind.plural), valid(kind) | spoilt(kind))
 
 
-WORLD = st.lists(st.one_of(*map(_any, KINDS)), max_size=6)
+WORLD = st.lists(st.one_of(*map(_any, KINDS), st.tuples(st.just(PODS), ANY_PODS)), max_size=6)
 
 
 def _pass(mirror: Mirror) -> list[str]:
@@ -53,8 +55,15 @@ def _pass(mirror: Mirror) -> list[str]:
     plan = admission.decide(snapshot, 64)
     for job in mirror.jobs.values():
         service = mirror.service(job.spec.service)
-        steps.next_step(steps.View(job, mirror.pods_of(job), 1, False, service, NOW))
+        view = steps.View(job, mirror.pods_of(job), 1, adopting=False, service=service, now=NOW)
+        steps.next_step(view)
+        known = mirror.services.get(job.spec.service)
+        if known is not None:
+            for pool in mirror.pools.values():
+                json.dumps(podspec.build(job, known, pool, AROUND))
         explain.explain(snapshot, job.metadata.name, admission.durations)
+    for pod in mirror.pods.values():
+        steps.pod_without_job(pod)
     judge.busy(snapshot)
     return [admitted.name for admitted in plan.admitted]
 
