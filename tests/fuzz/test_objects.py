@@ -53,7 +53,7 @@ def test_any_job_that_the_api_server_lets_in_is_answered(body: dict[str, Any]) -
     _ask(number)
 
 
-@fuzzed(120, record=st.one_of(spoilt(OrchestratorJob), JUNK))
+@fuzzed(120, record=st.one_of(valid(OrchestratorJob), spoilt(OrchestratorJob), JUNK))
 def test_any_record_is_answered(record: Any) -> None:
     number = next(NUMBERS)
     if isinstance(record, dict) and isinstance(record.get("spec"), dict):
