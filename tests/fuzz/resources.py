@@ -4,6 +4,7 @@ They are large, so they are drawn by a random generator from one number, which i
 chooses; it would draw small ones only.
 """
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -157,6 +158,29 @@ def _pod(seed: int) -> dict[str, Any]:
     return body
 
 
+def _report(seed: int) -> bytes:
+    """Return what an agent, or whoever has its token, may send as its last word."""
+    random = Random(seed)
+
+    def text() -> str:
+        return random.choice([*WORDS, "é" * 5000, "3/10 x", "\r\n\x1b[0m"])
+
+    report: dict[str, Any] = {
+        "why": random.choice(["exit", "deadline", "disk", "terminated", "inputs", "network", "lost"]),
+        "exitCode": random.choice([None, 0, 1, 137, -1, 2**31, 2**63, 10**30]),
+        "oomKills": random.choice([0, 1, 10**30]),
+        "message": text(), "tooLarge": text(), "resultsLost": text(), "logTail": text(),
+        "progress": text(), "skippedCount": random.choice([0, 1, -1, 10**30]),
+        "skipped": [text() for _ in range(random.randint(0, 3))],
+    }  # fmt: skip
+    if random.random() < 0.3:
+        report["results"] = {"sizeBytes": 1, "sha256": "f" * 64, "etag": text()}
+    if random.random() < 0.4:
+        node, key = _place(report, random)
+        node[key] = _junk(random)
+    return json.dumps(report).encode()[: random.choice([None, None, None, 20])]
+
+
 SEEDS = st.integers(0, 2**32)
 JUNK = SEEDS.map(lambda seed: _junk(Random(seed)))
 
@@ -170,3 +194,4 @@ def spoilt(kind: type[Resource]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 ANY_PODS = SEEDS.map(_pod)
+REPORTS = SEEDS.map(_report)

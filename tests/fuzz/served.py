@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import md5
 from typing import Any
 
+import httpx2
 import uvicorn
 
 from orchestrator_api.app import create_app
@@ -18,7 +19,7 @@ from orchestrator_crds.service import Retention
 from tests.support.builders import KEY, SHA, job_body, quota_body, service_body
 from tests.support.fake_kube import FakeKube, fake_kube
 from tests.support.fake_s3 import FakeS3, fake_s3
-from tests.support.system import api_over
+from tests.support.system import System, api_over
 
 SERVICE = "fuzzed"
 # So many jobs are there from the start, in every state that a job can be found in.
@@ -35,6 +36,13 @@ class Served:
     kube: FakeKube
     s3: FakeS3
     loop: asyncio.AbstractEventLoop
+    system: System
+
+    def tell_gateway(self, path: str, body: bytes, token: str) -> httpx2.Response:
+        """Send what an agent would; returns the gateway's answer."""
+        headers = {"Authorization": f"Bearer {token}"}
+        asked = self.system.gateway.post(path, content=body, headers=headers)
+        return asyncio.run_coroutine_threadsafe(asked, self.loop).result(timeout=30)
 
 
 def _stored(key: str, data: bytes = _DATA) -> dict[str, Any]:
@@ -99,7 +107,8 @@ def served(door: Door) -> Iterator[Served]:
                     await asyncio.sleep(0.01)
                 port = server[0].servers[0].sockets[0].getsockname()[1]
                 loop = asyncio.get_running_loop()
-                begun.set_result(Served(f"http://127.0.0.1:{port}", cluster[0], store[0], loop))
+                url = f"http://127.0.0.1:{port}"
+                begun.set_result(Served(url, cluster[0], store[0], loop, system))
                 await task
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))

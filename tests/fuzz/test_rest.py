@@ -25,11 +25,11 @@ from orchestrator_api.identity.rates import Most
 from orchestrator_api.ids import LARGEST
 from tests.fuzz.dose import SEED, TIMES, TRIED
 from tests.fuzz.served import JOBS, SERVICE, Served, served
+from tests.support.described import description
 from tests.support.system import HOSTS
 
 CASES = 40
 MOST_TOLD, LONGEST_SAMPLE = 12, 900
-OPERATIONS = 9
 KEY = "orc_admin"
 # Of right requests, too: that a job is gone, or that a range lies outside, no description can know.
 TAKEN = ["2xx", "401", "403", "404", "409", "410", "416", "429"]
@@ -119,7 +119,10 @@ def _checked(
 def _verdict(what: str, answers: Counter[tuple[str, int]], wrong: list[str], met: set[int]) -> None:
     TRIED[f"requests, {what}"] = answers.total()
     assert not wrong, f"{len(wrong)} findings\n\n" + "\n\n".join(wrong[:MOST_TOLD])
-    assert len({operation for operation, _ in answers}) == OPERATIONS
+    every = {
+        f"{verb.upper()} {path}" for path, verbs in description()["paths"].items() for verb in verbs
+    }
+    assert {operation for operation, _ in answers} == every
     assert met <= {status for _, status in answers}
 
 
