@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 TIMES = int(os.environ.get("ORCHESTRATOR_FUZZ_TIMES", "1"))
@@ -34,6 +35,7 @@ def fuzzed(cases: int, **strategies: Any) -> Callable[[Callable[..., None]], Cal
             suppress_health_check=list(HealthCheck),
         )
         found: Callable[[], None] = seed(SEED)(limits(given(**strategies)(counted)))
-        return found
+        # Whatever hangs is ended by pytest-timeout.
+        return pytest.mark.timeout(120 * TIMES)(found)
 
     return decorate
