@@ -94,6 +94,7 @@ def test() -> int:
     """Run every check there is, on a cluster that it brings up and takes away."""
     checks.lint()
     count = checks.tests("unit", *checks.IN_PARALLEL)
+    count += checks.tests("fuzz")
     run_steps([*steps_up(), SIMULATION, REVIEWER])
     count += checks.tests("contract")
     count += checks.tests("cluster")

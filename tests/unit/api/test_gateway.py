@@ -13,7 +13,7 @@ from aiohttp import web
 
 from orchestrator_api import pacing
 from tests.support.builders import KEY, job_body
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 ME = {"Authorization": "Bearer job-1-1/uid-me"}
 OTHER = {"Authorization": "Bearer job-1-1/uid-other"}
