@@ -2,15 +2,14 @@
 
 import base64
 import json
-import time
 from typing import Any
 
 import pytest
 import yaml
 from standardwebhooks import Webhook
 
-from local.images import IMAGES
 from local.paths import JOBS_NAMESPACE, NAMESPACE, STATE
+from tests.cluster.inside import served
 from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
 from tests.cluster.test_life import service
@@ -69,31 +68,11 @@ def test_reference_data_is_there_and_read_only(place: Place) -> None:
 @pytest.fixture
 def sink(place: Place) -> Any:
     """Serve a portal's callback inside the cluster; gives a function that tells what it got."""
-    hardened = {
-        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
-        "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"},
-    }  # fmt: skip
-    pod = {
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "callback-sink", "labels": {"app": "callback-sink"}},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
-            "name": "sink", "image": IMAGES["agent"].reference, "imagePullPolicy": "Never",
-            "command": ["python3", "-c", SINK], "securityContext": hardened,
-        }]},
-    }  # fmt: skip
-    front = {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "callback-sink"},
-        "spec": {"selector": {"app": "callback-sink"}, "ports": [{"port": 8080}]},
-    }  # fmt: skip
     where = f"--namespace={NAMESPACE}"
-    place.kubectl("apply", where, "--filename=-", stdin=yaml.safe_dump_all([pod, front]))
-    place.kubectl("wait", where, "pod/callback-sink", "--for=condition=Ready", "--timeout=60s")
-    # Its Service's address must have reached the node.
-    time.sleep(2)
-    yield lambda: [
-        json.loads(line) for line in place.kubectl("logs", where, "callback-sink").splitlines()
-    ]
-    place.kubectl("delete", where, "--wait=true", "pod/callback-sink", "service/callback-sink")
+    with served(place, "callback-sink", SINK):
+        yield lambda: [
+            json.loads(line) for line in place.kubectl("logs", where, "callback-sink").splitlines()
+        ]
 
 
 def test_the_end_of_a_job_is_told_signed_and_the_delivery_is_in_its_status(

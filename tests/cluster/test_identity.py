@@ -3,17 +3,22 @@
 import base64
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import httpx2
+import jwt
 import pytest
 import trustme
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
 from local.paths import NAMESPACE
 from orchestrator_api.identity.api_keys import PREFIX, hashed
+from tests.cluster.inside import PORT, served
 from tests.cluster.place import Place, until
 
 KEYS = {name: f"{PREFIX}{name}" for name in ("one", "two", "portal", "new")}
@@ -115,3 +120,56 @@ def test_callers_with_keys_get_what_is_theirs_and_nothing_else(
     path = f"/download/{number}"
     until(lambda: ask("GET", path, "new").status_code == 200, "the new key holds", 150)
     assert ask("GET", path, "two").status_code == 401
+
+
+# Tells what it is and its keys, as an OpenID Connect provider does.
+ISSUER = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        found = ANSWERS.get(self.path)
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(found).encode())
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+
+def test_callers_with_tokens_of_an_issuer_are_who_it_says(place: Place) -> None:
+    url = f"http://issuer.{NAMESPACE}.svc:{PORT}"
+    key, other = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in "12")
+    public = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    answers = {
+        "/.well-known/openid-configuration": {"issuer": url, "jwks_uri": f"{url}/keys"},
+        "/keys": {"keys": [{**public, "kid": "k", "alg": "RS256", "use": "sig"}]},
+    }
+
+    def token(user: str, signed_by: Any = key, **more: Any) -> str:
+        claims = {"iss": url, "aud": "jobs", "sub": user, "exp": int(time.time()) + 600, **more}
+        return jwt.encode(claims, signed_by, "RS256", headers={"kid": "k"})
+
+    form = {
+        "data": {"user_id": "1", "service": "example"},
+        "files": [("file", ("run.sh", b"true"))],
+    }
+
+    def uploaded(bearer: str) -> int:
+        headers = {"Authorization": f"Bearer {bearer}"}
+        answer = httpx2.post(f"{place.front}/upload", headers=headers, timeout=30, **form)  # type: ignore[arg-type]
+        if answer.status_code == 201:
+            place.made.append(f"orchestratorjob/job-{answer.json()['id']}")
+        return answer.status_code
+
+    with (
+        served(place, "issuer", f"ANSWERS = {answers!r}{ISSUER}"),
+        place.configured(f"identity.oidc.issuer={url}", "identity.oidc.audience=jobs"),
+    ):
+        # For a moment yet, the replica before answers, which asks nobody.
+        until(lambda: uploaded("") == 401, "callers are asked who they are")
+        assert uploaded(token("1")) == 201
+        assert uploaded(token("2")) == 403
+        for false in (
+            token("1", other), token("1", aud="others"), token("1", exp=1), token("1", iss="http://x"),
+        ):  # fmt: skip
+            assert uploaded(false) == 401
