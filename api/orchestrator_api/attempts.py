@@ -47,7 +47,7 @@ class Attempts:
         """
         for _ in range(TRIES):
             job, attempt = await self._read(caller)
-            if _is_current(job, caller):
+            if _is_current(job, caller) and job.status.phase is Phase.RUNNING:
                 return job  # it asked before, and the answer was lost
             if (
                 job.status.phase is not Phase.SUBMITTED

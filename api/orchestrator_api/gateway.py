@@ -7,7 +7,8 @@ kubelet gave to their agent.
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
@@ -21,12 +22,11 @@ from orchestrator_api.files import ZIP, closing
 from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.pacing import paced
 from orchestrator_api.tokens import Caller, Tokens
-from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.names import partial_key, results_key
 from orchestrator_crds.outcome import Report
 from orchestrator_wire import errors as wire
 from orchestrator_wire.events import Pace
-from orchestrator_wire.s3 import Stored, Upload
+from orchestrator_wire.s3 import Upload
 
 log = logging.getLogger(__name__)
 router = APIRouter()
@@ -146,41 +146,54 @@ async def snapshot_wanted(caller: Who, attempts: Allowed) -> dict[str, str]:
 @router.put("/snapshot")
 async def snapshot(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
     """Store the working directory as it is now."""
-    job = await attempts.current(caller)
-    key = partial_key(job.folder, job.status.attempt)
-    return await _store(job, attempts, request, key, request.app.state.snapshot_places)
+    return await _store(caller, attempts, request, partial_key, request.app.state.snapshot_places)
 
 
 @router.put("/results")
 async def results(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any]:
     """Store the working directory as run.sh left it; the answer is the receipt for `/end`."""
-    job = await attempts.current(caller)
-    key = results_key(job.folder, job.status.attempt)
-    return await _store(job, attempts, request, key, request.app.state.result_places)
+    return await _store(caller, attempts, request, results_key, request.app.state.result_places)
 
 
 async def _store(
-    job: OrchestratorJob,
+    caller: Caller,
     attempts: Attempts,
     request: Request,
-    key: str,
+    key_of: Callable[[str, int], str],
     places: asyncio.Semaphore,
 ) -> dict[str, Any]:
+    job = await attempts.current(caller)
+    key = key_of(job.folder, job.status.attempt)
     service = attempts.services.find(job.spec.service)
     limit = service.spec.results.max_bytes if service else None
     # An agent may be slow, but one that is gone must not be waited for.
     body = paced(request.stream(), drips=True)
-    stored = await _receive(attempts.store.upload(key, places), body, limit)
+    with _alone(request.app.state.storing, key):
+        async with attempts.store.upload(key, places) as upload:
+            await _receive(upload, body, limit)
+            # Nothing is written any more once the attempt has ended meanwhile.
+            await attempts.current(caller)
+            stored = await upload.finish()
     return {"sizeBytes": stored.size_bytes, "sha256": stored.sha256, "etag": stored.etag}
 
 
-async def _receive(upload: Upload, body: AsyncIterator[bytes], limit: int | None) -> Stored:
-    async with upload:
-        async for data in body:
-            await upload.write(data)
-            if limit is not None and upload.size_bytes > limit:
-                raise TooLarge(f"The zip is larger than {limit} bytes, the service's limit.")
-        return await upload.finish()
+@contextmanager
+def _alone(storing: set[str], key: str) -> Iterator[None]:
+    """Keep a pod from taking more than one of the places that are there for all."""
+    if key in storing:
+        raise TooFast("This is being stored already; try again once that is over.")
+    storing.add(key)
+    try:
+        yield
+    finally:
+        storing.remove(key)
+
+
+async def _receive(upload: Upload, body: AsyncIterator[bytes], limit: int | None) -> None:
+    async for data in body:
+        await upload.write(data)
+        if limit is not None and upload.size_bytes > limit:
+            raise TooLarge(f"The zip is larger than {limit} bytes, the service's limit.")
 
 
 @router.post("/end")
@@ -239,6 +252,7 @@ def create_gateway(
     app.state.canary, app.state.ready = canary_port, ready
     app.state.pace = Pace(PROGRESS_PER_SECOND)
     app.state.result_places = asyncio.Semaphore(RESULTS_AT_ONCE)
+    app.state.storing = set()
     app.state.snapshot_places = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
     app.include_router(router)
     # 409 tells an agent to end; 401 and 503 tell it to try again.
