@@ -17,6 +17,8 @@ def create_app(context: Context) -> FastAPI:
         # FastAPI's own pages load their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # It would name whatever host the request names.
+        redirect_slashes=False,
     )
     app.state.context = context
     app.include_router(jobs.router)

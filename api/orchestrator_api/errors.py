@@ -133,8 +133,10 @@ def _answer(request: Request, status: int, message: str, after: str = "") -> JSO
         headers["Retry-After"] = after
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if request.url.path.startswith(problems.PREFIX):
-        return problems.problem(status, message, request.url.path, headers)
+    # Not `request.url`, which a Host header has a part in.
+    path = str(request.scope["path"])
+    if path.startswith(problems.PREFIX):
+        return problems.problem(status, message, path, headers)
     body = {"id": 0, "status": "Unknown", "message": message}
     return JSONResponse(body, status_code=status, headers=headers)
 
@@ -170,7 +172,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    log.error("%s %r", request.method, request.scope["path"], exc_info=error)
     return _answer(
         request, 500, "Something went wrong here that should not; the administrator's log tells."
     )

@@ -1,12 +1,13 @@
 """The whole API over fakes at the wire: real parsing, real HTTP to Kubernetes and to S3."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 import pytest
+import uvloop
 
 from orchestrator_api.app import create_app
 from orchestrator_api.attempts import Attempts
@@ -27,6 +28,11 @@ from orchestrator_wire.s3 import Store
 from tests.support.builders import service_body
 from tests.support.fake_kube import FakeKube
 from tests.support.fake_s3 import FakeS3
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Have the API run on the loop that it has in production."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 class PlainTokens:
