@@ -157,7 +157,8 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: Any = self.cycle  # None until there is one
+        return cycle is not None and not cycle.response_complete
 
     def _wait(self) -> None:
         self._wait_no_more()

@@ -28,7 +28,7 @@ def allowed(url: str, hosts: Collection[str]) -> bool:
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
         return False
-    # What else a host may be spelled with, readers understand differently: `evil.org\\.example.org`.
+    # What else a host may be spelled with, readers take differently: `evil.org\\.example.org`.
     if not _HOST.fullmatch(host):
         return False
     if parts.scheme not in {"http", "https"} or parts.username is not None:

@@ -18,7 +18,7 @@ class NotThere(OSError):  # noqa: N818
 def fit(address: str, *, anywhere: bool) -> bool:
     """Return whether a callback may go to an IP address.
 
-    Never to this very pod or link, which have the metadata services of clouds. To private ones, such
+    Never to this very pod or link, where clouds have their metadata services. To private ones, such
     as the cluster's, only with *anywhere*: where the administrator has written the name itself, and
     not a pattern that strangers may have names for.
     """

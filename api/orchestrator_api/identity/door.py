@@ -41,7 +41,7 @@ class Door:
         return self._keys is None and self._oidc is None
 
     def caller(self, known: Principal, address: str) -> str:
-        """Return whose shares a request takes: where nobody is asked, its address tells at least."""
+        """Return whose shares a request takes: where nobody is asked, those of its address."""
         return address if self.open else known.name
 
     async def admit(self, authorization: str) -> Principal:

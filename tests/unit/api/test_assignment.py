@@ -53,7 +53,13 @@ def spellings(path: str) -> Iterator[str]:
     yield snake.replace("_", "-")
 
 
-VALUES = {"priority": "100", "terminate": "true", "id": "77", "phase": "Completed", "labels": '{"a": "b"}'}
+VALUES = {
+    "priority": "100",
+    "terminate": "true",
+    "id": "77",
+    "phase": "Completed",
+    "labels": '{"a": "b"}',
+}
 NAMES = sorted({s for path in (*fields_of_a_job(), *OF_KUBERNETES) for s in spellings(path)})
 
 
@@ -61,7 +67,9 @@ async def made(system: System, fields: list[tuple[str, str]], **more: Any) -> di
     """Upload with more form fields; returns the job's whole object, as the API has sent it."""
     form = [("user_id", "1"), ("service", "example"), *fields]
     lines = [f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in form]
-    file = '--x\r\nContent-Disposition: form-data; name="f"; filename="run.sh"\r\n\r\nhi\r\n--x--\r\n'
+    file = (
+        '--x\r\nContent-Disposition: form-data; name="f"; filename="run.sh"\r\n\r\nhi\r\n--x--\r\n'
+    )
     headers = {"Content-Type": "multipart/form-data; boundary=x", **more.pop("headers", {})}
     body = "".join([*lines, file]).encode()
     answer = await system.rest.post("/upload", content=body, headers=headers, **more)
@@ -89,7 +97,9 @@ async def test_no_field_of_a_form_reaches_the_job_but_those_of_the_table(system:
     # Nor in the address, in a header, or in a file that is called so.
     query = "&".join(f"{name}=1" for name in NAMES)
     assert compared(await made(system, [], params=query[:60_000])) == plain
-    headers = {f"X-Orchestrator-{name}": "100" for name in ("priority", "userID", "labels", "service")}
+    headers = {
+        f"X-Orchestrator-{name}": "100" for name in ("priority", "userID", "labels", "service")
+    }
     assert compared(await made(system, [], headers=headers)) == plain
     # The second of two is not heard, in whatever order another reader would take them.
     twice = [("user_id", "2"), ("service", "docking")]
@@ -111,8 +121,14 @@ def test_nothing_that_a_job_has_beyond_the_contract_reaches_its_pod() -> None:
     hostile = {name: {"evil": "1"} for name in OF_KUBERNETES if name not in body["spec"]}
     body["spec"] |= hostile
     body["status"] |= {k: v for k, v in hostile.items() if k not in body["status"]}
-    body["metadata"] |= {"labels": {"evil": "1"}, "annotations": {"evil": "1"}, "finalizers": ["e/vil"]}
-    pods = [build(job, a_service(), a_pool(), AROUND) for job in (plain, OrchestratorJob.parse(body))]
+    body["metadata"] |= {
+        "labels": {"evil": "1"},
+        "annotations": {"evil": "1"},
+        "finalizers": ["e/vil"],
+    }
+    pods = [
+        build(job, a_service(), a_pool(), AROUND) for job in (plain, OrchestratorJob.parse(body))
+    ]
     assert pods[0] == pods[1]
     assert "evil" not in json.dumps(pods[1])
 

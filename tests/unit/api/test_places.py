@@ -53,7 +53,9 @@ async def test_nobody_holds_more_than_a_share(who: list[tuple[str, str]], have: 
 async def test_who_waits_comes_in_order_and_passes_those_who_have_their_share() -> None:
     places = Places(8)
     greedy = [("evil", "1")] * 6
-    done, seats, tasks = await taken(places, *greedy, ("a", "1"), ("b", "1"), ("c", "1"), ("d", "1"))
+    done, seats, tasks = await taken(
+        places, *greedy, ("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")
+    )
     await asyncio.sleep(0)
     assert [task.done() for task in tasks] == [True] * 4 + [False] * 2 + [True] * 4
     done, late, waits = await taken(places, ("e", "1"), ("f", "1"))
@@ -126,9 +128,8 @@ def test_all_together_are_a_crowd_of_which_one_caller_is_at_most_three_quarters(
     with found.uploading("c"):
         pass
     few = Rates(Most(uploads_at_once=1))
-    with few.uploading("a"):
-        with pytest.raises(TooManyRequests):
-            few.uploading("a").__enter__()
+    with few.uploading("a"), pytest.raises(TooManyRequests):
+        few.uploading("a").__enter__()
 
 
 async def test_a_download_holds_a_place_until_it_has_been_sent(

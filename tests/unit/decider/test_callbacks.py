@@ -166,20 +166,50 @@ async def test_what_was_undelivered_is_taken_up_where_it_was(
             (f"{scheme}://{host}/", ["portal.example.org", "*.example.org"], False)
             for scheme in ("http", "https")
             for host in (
-                "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0.0.0.0", "localhost",
-                "169.254.169.254", "10.96.0.1", "kubernetes.default.svc", "[::]", "[::ffff:127.0.0.1]",
-                "[::ffff:a9fe:a9fe]", "[64:ff9b::7f00:1]", "[fe80::1%25eth0]",
-                "portal.example.org.", "portal.example.org.evil.org", "portal.example.org%2eevil.org",
-                "portal.example.org%00.evil.org", "portal\u3002example.org", "portal.example\u00adorg",
-                "\u24df\u24de\u24e1\u24e3\u24d0\u24db.example.org.evil", "evil.org:80#.example.org",
-                "evil.org?.example.org", "evil.org\\.example.org", "evil.org\r\nHost:x.example.org",
-                "user@portal.example.org", "user:word@portal.example.org", "@portal.example.org",
+                "127.0.0.1",
+                "127.1",
+                "2130706433",
+                "0x7f000001",
+                "0177.0.0.1",
+                "0.0.0.0",
+                "localhost",
+                "169.254.169.254",
+                "10.96.0.1",
+                "kubernetes.default.svc",
+                "[::]",
+                "[::ffff:127.0.0.1]",
+                "[::ffff:a9fe:a9fe]",
+                "[64:ff9b::7f00:1]",
+                "[fe80::1%25eth0]",
+                "portal.example.org.",
+                "portal.example.org.evil.org",
+                "portal.example.org%2eevil.org",
+                "portal.example.org%00.evil.org",
+                "portal\u3002example.org",
+                "portal.example\u00adorg",
+                "\u24df\u24de\u24e1\u24e3\u24d0\u24db.example.org.evil",
+                "evil.org:80#.example.org",
+                "evil.org?.example.org",
+                "evil.org\\.example.org",
+                "evil.org\r\nHost:x.example.org",
+                "user@portal.example.org",
+                "user:word@portal.example.org",
+                "@portal.example.org",
                 "evil.org%40portal.example.org:80x",
             )
         ),
         *(
             (f"{scheme}://portal.example.org/", ["portal.example.org"], False)
-            for scheme in ("gopher", "file", "ftp", "dict", "ldap", "javascript", "//http", "https:http")
+            for scheme in (
+                "gopher",
+                "file",
+                "ftp",
+                "dict",
+                "ldap",
+                "javascript",
+                "//http",
+                "https:http",
+            )
         ),
         ("", ["portal.example.org"], False),
         # What the cluster would not take in a job.
@@ -206,7 +236,9 @@ class Lookup(AbstractResolver):
         self.asked += 1
         address = self.addresses.pop(0) if len(self.addresses) > 1 else self.addresses[0]
         kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return [ResolveResult(hostname=host, host=address, port=port, family=kind, proto=6, flags=0)]
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=6, flags=0)
+        ]
 
     async def close(self) -> None:
         pass
