@@ -4,13 +4,14 @@ from fastapi import FastAPI
 
 from orchestrator_api import errors
 from orchestrator_api.dependencies import Context
+from orchestrator_api.description import Described
 from orchestrator_api.headers import Headers
 from orchestrator_api.routes import health, jobs, v1
 
 
-def create_app(context: Context) -> FastAPI:
-    """Return the application over what *context* gives its routes."""
-    app = FastAPI(
+def create_app(context: Context | None) -> FastAPI:
+    """Return the application over what *context* gives its routes; without it, one to describe."""
+    app = Described(
         title="Orchestrator",
         summary="Runs uploaded jobs on Kubernetes, fairly and safely.",
         openapi_url="/api-docs/openapi.json",
@@ -20,6 +21,7 @@ def create_app(context: Context) -> FastAPI:
         # It would name whatever host the request names.
         redirect_slashes=False,
     )
+    app.open = context is not None and context.door.open
     app.state.context = context
     app.include_router(jobs.router)
     app.include_router(v1.router)

@@ -34,6 +34,14 @@ def _ignore(_old: object, _new: object) -> None:
     pass
 
 
+def _object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object that *data* is; raises ValueError."""
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004  (what json raises, too)
+    return found
+
+
 class Watched(Generic[R]):
     """All objects of one kind, or those that a selector selects, kept up to date."""
 
@@ -138,7 +146,7 @@ class Jobs:
             log.warning("The record of job %d cannot be read: %s", job_id, error)
             return None, error
         try:
-            return OrchestratorJob.parse(slim(json.loads(data))), None
+            return OrchestratorJob.parse(slim(_object(data))), None
         except ValueError as error:
             log.warning("The record of job %d is damaged: %s", job_id, error)
             return None, errors.StoreDown(f"the record of job {job_id} is damaged")

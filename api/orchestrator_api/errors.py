@@ -1,11 +1,12 @@
-"""What the API answers when it cannot do what it was asked: every status and every wording.
+"""What the API answers when it cannot do what it was asked: every status, header and wording.
 
 The body is the old system's, since portals read it: id 0, status Unknown, and the message. Under
-/v1 it is a problem document instead.
+/v1 it is a problem document instead. `description.py` draws the API's description from it.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,17 +14,20 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from orchestrator_api import problems
+from orchestrator_api.schemas import Refusal
 from orchestrator_wire import errors as wire
 
 log = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """A request that cannot be served: its HTTP status and a sentence for the caller."""
+    """A request that cannot be served: its HTTP status, headers and a sentence for the caller.
+
+    The docstring of each kind is what the API's description says of it.
+    """
 
     status = 500
-    # When it makes sense to try again, in seconds; empty when that is another request.
-    retry_after = ""
+    headers: Mapping[str, str] = {}
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -36,10 +40,18 @@ class BadRequest(ApiError):  # noqa: N818
     status = 400
 
 
+class BadNumber(BadRequest):
+    """The job's number is none."""
+
+    def __init__(self) -> None:
+        super().__init__("Invalid id, should be a positive number")
+
+
 class Unauthorized(ApiError):  # noqa: N818
     """It is not known who calls."""
 
     status = 401
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(ApiError):  # noqa: N818
@@ -52,7 +64,7 @@ class TooManyRequests(ApiError):  # noqa: N818
     """The caller asks for more than its share."""
 
     status = 429
-    retry_after = "1"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class JobNotFound(ApiError):  # noqa: N818
@@ -101,7 +113,7 @@ class TooManyWaiting(ApiError):  # noqa: N818
     """The user has as many jobs waiting as quotas let them."""
 
     status = 429
-    retry_after = "30"
+    headers: Mapping[str, str] = {"Retry-After": "30"}
 
 
 class TooSlow(ApiError):  # noqa: N818
@@ -114,61 +126,72 @@ class RangeNotSatisfiable(ApiError):  # noqa: N818
     """The asked part of a file does not exist."""
 
     status = 416
+    headers: Mapping[str, str] = {"Content-Range": "bytes */0"}
+
+    def __init__(self, asked: str, size: int) -> None:
+        super().__init__(f"The file has {size} bytes; {asked} lies outside of it.")
+        self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class Unavailable(ApiError):  # noqa: N818
     """Kubernetes or the object store cannot serve now; asking again later makes sense."""
 
     status = 503
+    headers: Mapping[str, str] = {"Retry-After": "5"}
 
 
-AWAY_SECONDS = "5"
-
-
-def _answer(request: Request, status: int, message: str, after: str = "") -> JSONResponse:
-    headers = {}
-    if status == 503:
-        after = after or AWAY_SECONDS
-    if after:
-        headers["Retry-After"] = after
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+def _answer(
+    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     # Not `request.url`, which a Host header has a part in.
     path = str(request.scope["path"])
     if path.startswith(problems.PREFIX):
         return problems.problem(status, message, path, headers)
-    body = {"id": 0, "status": "Unknown", "message": message}
+    body = Refusal(message=message).model_dump()
     return JSONResponse(body, status_code=status, headers=headers)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  (registered for it alone)
-    return _answer(request, error.status, error.message, error.retry_after)
+    return _answer(request, error.status, error.message, error.headers)
 
 
 async def _store_error(request: Request, error: Exception) -> Response:
     log.warning("Object store: %s", error)
-    return _answer(request, 503, "The file store cannot be reached now; try again later.")
+    found = Unavailable("The file store cannot be reached now; try again later.")
+    return await _api_error(request, found)
 
 
 async def _cluster_error(request: Request, error: Exception) -> Response:
     log.warning("Kubernetes: %s", error)
-    return _answer(request, 503, "The job database cannot be reached now; try again later.")
+    found = Unavailable("The job database cannot be reached now; try again later.")
+    return await _api_error(request, found)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     log.error("Kubernetes refuses a request of ours: %s", error)
-    return _answer(request, 503, "Kubernetes refuses this now; the administrator's log tells why.")
+    found = Unavailable("Kubernetes refuses this now; the administrator's log tells why.")
+    return await _api_error(request, found)
 
 
 async def _bad_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return _answer(request, 400, "Invalid id, should be a positive number")
+    return await _api_error(request, BadNumber())
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    return _answer(request, error.status_code, str(error.detail))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers |= _allowed(request)
+    return _answer(request, error.status_code, str(error.detail), headers)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """Return the header that has all methods of a path; Starlette tells those of one route."""
+    path = getattr(request.scope.get("route"), "path", "")
+    verbs = request.app.openapi()["paths"].get(path, {})
+    return {"Allow": ", ".join(verb.upper() for verb in verbs)} if verbs else {}
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

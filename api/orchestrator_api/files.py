@@ -34,7 +34,7 @@ def one_range(header: str, size: int) -> tuple[int, int] | None:
             return None
         satisfiable = first < size
     if not satisfiable:
-        raise RangeNotSatisfiable(f"The file has {size} bytes; {header} lies outside of it.")
+        raise RangeNotSatisfiable(header, size)
     return first, last
 
 

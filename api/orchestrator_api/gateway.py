@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 router = APIRouter()
 LONGEST_REPORT = 64 * 1024
 PROGRESS_PER_SECOND = 5.0
+CANARY_SECONDS = 1.0
 # Each of these has a part of 5 MiB in memory.
 RESULTS_AT_ONCE, SNAPSHOTS_AT_ONCE = 6, 2
 
@@ -72,10 +73,15 @@ class Canary:
     async def _accept(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    @property
-    def listening(self) -> bool:
-        """Return whether a connection would be accepted."""
-        return self._server is not None and self._server.is_serving()
+    async def listening(self) -> bool:
+        """Return whether a connection is accepted."""
+        try:
+            async with asyncio.timeout(CANARY_SECONDS):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
 
 
 async def _caller(request: Request, authorization: Annotated[str, Header()] = "") -> Caller:
@@ -198,9 +204,10 @@ async def _small(request: Request) -> bytes:
 
 @router.get("/canary")
 async def canary(request: Request) -> dict[str, Any]:
-    """Tell where the canary is and whether it listens."""
+    """Tell where this replica's canary is and whether it listens."""
     bird: Canary = request.app.state.canary
-    return {"port": bird.port, "listening": bird.listening}
+    host = (request.scope.get("server") or ("",))[0]
+    return {"host": host, "port": bird.port, "listening": await bird.listening()}
 
 
 @router.get("/livez")

@@ -1,5 +1,6 @@
 """Problem details for HTTP APIs (RFC 9457), in which everything under /v1 tells its errors."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi.responses import JSONResponse
@@ -19,7 +20,9 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked for.")
 
 
-def problem(status: int, message: str, path: str, headers: dict[str, str]) -> JSONResponse:
+def problem(
+    status: int, message: str, path: str, headers: Mapping[str, str] | None
+) -> JSONResponse:
     """Return an error as a problem document."""
     found = Problem(title=HTTPStatus(status).phrase, status=status, detail=message, instance=path)
     return JSONResponse(

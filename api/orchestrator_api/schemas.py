@@ -12,16 +12,24 @@ from orchestrator_crds.lifecycle import LIVE
 class JobAnswer(BaseModel):
     """How a job is doing."""
 
-    id: int = Field(description="The job's number; 0 in an error.")
+    id: int = Field(description="The job's number.")
     status: str = Field(description="Queued, Submitted, Running, Completed, Failed, …; or Unknown.")
     message: str = Field(description="A sentence for people.")
+
+
+class Refusal(BaseModel):
+    """What could not be done, and why."""
+
+    id: Literal[0] = 0
+    status: Literal["Unknown"] = "Unknown"
+    message: str = Field(description="What went wrong, and what to do.")
 
 
 class Health(BaseModel):
     """Whether the API can do its work."""
 
-    status: str
-    database: str
+    status: Literal["ok", "error"]
+    database: str = Field(description="ok, or what cannot be reached.")
 
 
 class Pong(BaseModel):

@@ -35,15 +35,20 @@ OVERHEAD_BYTES = 1 << 20
 # How much of a refused upload is still read, so that its sender gets to read the answer.
 DISCARDED_BYTES = 64 << 20
 LONG = 8 * 1024
+BLOCK_BYTES = 64 * 1024
+LONGEST_BOUNDARY = 70
 _USER = re.compile(r"[+-]?[0-9]{1,10}")
 
 
 def boundary(content_type: str) -> str:
     """Return the boundary that a Content-Type header names; raises BadRequest."""
     kind, options = parse_options_header(content_type)
-    if kind != "multipart/form-data" or not options.get("boundary"):
+    found = str(options.get("boundary", ""))
+    if kind != "multipart/form-data" or not found:
         raise BadRequest("The upload must be multipart/form-data, as a form or curl -F sends it.")
-    return str(options["boundary"])
+    if len(found) > LONGEST_BOUNDARY or not found.isprintable():
+        raise BadRequest("The boundary of a form has at most 70 characters (RFC 2046, 5.1.1).")
+    return found
 
 
 def check_length(content_length: str, services: Services) -> None:
@@ -205,6 +210,27 @@ async def drain(body: AsyncIterator[bytes]) -> None:
             return
 
 
+async def blocks(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass *body* on in pieces of one size, as its bytes alone say.
+
+    What the parser makes of a broken form depends on where it is cut, and so would on the network;
+    and each piece costs it some work, however small.
+    """
+    kept, size = [], 0
+    async for data in body:
+        kept.append(data)
+        size += len(data)
+        if size < BLOCK_BYTES:
+            continue
+        whole = b"".join(kept)
+        for begin in range(0, size - BLOCK_BYTES + 1, BLOCK_BYTES):
+            yield whole[begin : begin + BLOCK_BYTES]
+        size %= BLOCK_BYTES
+        kept = [whole[len(whole) - size :]]
+    if size:
+        yield b"".join(kept)
+
+
 async def receive(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
     """Parse *body* into *form*; raises ApiError or StoreDown."""
     size, most = 0, form.largest + OVERHEAD_BYTES
@@ -212,7 +238,7 @@ async def receive(form: Form, mark: str, body: AsyncIterator[bytes]) -> None:
         # Not strict: what follows the end is to be ignored (RFC 2046, 5.1.1), and a last line break
         # often comes in a piece of its own.
         with PushMultipartParser(mark, max_segment_count=MAX_FILES + MOST_FIELDS + 1) as parser:
-            async for data in body:
+            async for data in blocks(body):
                 size += len(data)
                 if size > most:
                     raise TooLarge(f"The upload is larger than {most} bytes.")

@@ -17,10 +17,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 Timestamp = Annotated[
     str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, UTC.")
 ]
-ObjectName = Annotated[
-    str,
-    Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
-]
+LONGEST_NAME, OBJECT_NAME = 63, r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+ObjectName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=OBJECT_NAME)]
 LONGEST_URL = 2048
 CALLBACK_PATTERN = re.compile(r"^https?://[^/?#@\s]+([/?][^#\s]*)?$")
 CallbackURL = Annotated[str, Field(max_length=LONGEST_URL, pattern=CALLBACK_PATTERN.pattern)]

@@ -1,6 +1,6 @@
 """OrchestratorService: what a service such as "docking" means on this cluster."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,27 @@ class EnvVar(Model):
 
     name: str = Field(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Its name.")
     value: str = Field(max_length=4096, description="Its value, taken as it is.")
+
+
+class EgressPort(Model):
+    """A port, or a range of them, that jobs may reach."""
+
+    port: int = Field(ge=1, le=65535, description="The port, or the first of a range.")
+    end_port: int | None = Field(
+        default=None, ge=1, le=65535, description="The last port of a range."
+    )
+    protocol: Literal["TCP", "UDP"] = Field(default="TCP", description="As in a NetworkPolicy.")
+
+
+class EgressRule(Model):
+    """Where jobs may connect to."""
+
+    cidr: str = Field(
+        max_length=43, description="A network such as 192.0.2.0/24, or one address with /32."
+    )
+    ports: tuple[EgressPort, ...] = Field(
+        min_length=1, max_length=32, description="The ports there that jobs may reach."
+    )
 
 
 class InputLimits(Model):
@@ -88,6 +109,26 @@ class Retention(Model):
 class ServiceSpec(Model):
     """How jobs of this service are run."""
 
+    spec_rules: ClassVar[tuple[dict[str, str], ...]] = (
+        {
+            "rule": "!has(self.egress) || self.egress.all(e, "
+            "isCIDR(e.cidr) && cidr(e.cidr) == cidr(e.cidr).masked())",
+            "message": "egress: each cidr is a network such as 192.0.2.0/24, with no bits set "
+            "behind its length",
+        },
+        {
+            "rule": "!has(self.egress) || self.egress.all(e, e.ports.all(p, "
+            "!has(p.endPort) || p.endPort >= p.port))",
+            "message": "egress: an endPort is not below its port",
+        },
+        {
+            "rule": "!has(self.egress) || self.egress.all(e, e.ports.all(p, "
+            "p.port > 8082 || (has(p.endPort) ? p.endPort : p.port) < 8082))",
+            "message": "egress: port 8082 stays closed, since that it is proves the isolation; "
+            "leave it out",
+        },
+    )
+
     image: str = Field(
         min_length=1,
         max_length=512,
@@ -147,6 +188,12 @@ class ServiceSpec(Model):
         default="Required",
         description="Required: run.sh starts only once its pod was seen to be cut off the network.",
     )
+    egress: tuple[EgressRule, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Where jobs may connect to beside the gateway. Nowhere, unless listed here. "
+        "There is no name service, so name a proxy by its address where names are needed.",
+    )
     retries: Retries = Field(
         default=Retries(), description="How often a job is run again by itself."
     )
@@ -169,6 +216,12 @@ class ServiceSpec(Model):
         default=None,
         alias="callbackURL",
         description="Where the end of a job is told, unless the job names another place.",
+    )
+    host_users: bool | None = Field(
+        default=None,
+        description="As in a pod: false gives each a user namespace of its own. Left out, they "
+        "have one where every node of the pool offers it, unless `data` or `runtimeClassName` is "
+        "set, which may not go with it.",
     )
     runtime_class_name: str | None = Field(
         default=None, max_length=253, description="RuntimeClass of the pods, such as gvisor."

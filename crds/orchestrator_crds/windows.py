@@ -41,18 +41,28 @@ class InForce:
 
 
 def in_force(spec: QuotaSpec, now: float) -> InForce:
-    """Return the limits of *spec* at *now*, in seconds since 1970; raises ValueError if wrong."""
+    """Return the limits of *spec* at *now*, in seconds since 1970.
+
+    A window or override that cannot be read, for which there is a `problem`, does not count: what
+    was right once may not be any more, as when a time zone is gone.
+    """
     layers: list[tuple[str, str, Limits]] = []
     changes: list[float] = []
     for name, window in sorted(spec.windows.items()):
-        begin, end, following = _around(window, now)
+        try:
+            begin, end, following = _around(window, now)
+        except ValueError:
+            continue
         if begin <= now < end:
             layers.append(("windows", name, window))
             changes.append(end)
         if following is not None:
             changes.append(following)
     for name, override in sorted(spec.overrides.items()):
-        begin, end = _span(override)
+        try:
+            begin, end = _span(override)
+        except ValueError:
+            continue
         if begin <= now < end:
             layers.append(("overrides", name, override))
         changes += [moment for moment in (begin, end) if moment > now]

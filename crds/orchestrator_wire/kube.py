@@ -36,6 +36,12 @@ def pods_path(namespace: str, name: str = "") -> str:
     return f"/api/v1/namespaces/{namespace}/pods" + (f"/{name}" if name else "")
 
 
+def policies_path(namespace: str, name: str = "") -> str:
+    """Return the path of NetworkPolicies, or of one."""
+    path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
+    return path + (f"/{name}" if name else "")
+
+
 class Kube:
     """A connection to the API server, with the library's own way of finding and refreshing it.
 

@@ -212,10 +212,10 @@ class Store:
         headers: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         extra: dict[str, str | list[str] | tuple[str]] = {**(query or {})}
-        url = self._signer.get_presigned_url(
-            method, self.bucket, key, SIGNED_FOR, extra_query_params=extra
-        )
         try:
+            url = self._signer.get_presigned_url(
+                method, self.bucket, key, SIGNED_FOR, extra_query_params=extra
+            )
             # A signed URL must not be encoded again. Bytes as such would be sent in one go, and
             # copied for it; so they go as pieces.
             response = await self._session.request(
@@ -227,6 +227,9 @@ class Store:
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.StoreDown(f"{method} {key}: {error!r}") from error
+        except ValueError as error:
+            # From the libraries: whoever wrote such a key or ETag into a job, no object has it.
+            raise errors.NoSuchObject(f"{method} {key!r}: {error!r}") from error
         if response.status < 300:
             return response
         text = (await response.read())[:500].decode(errors="replace")

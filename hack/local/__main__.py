@@ -36,6 +36,7 @@ INSTALL = (
     Step("example services, quota and pool", helm.apply_examples, "examples"),
 )
 SIMULATION = Step("KWOK from source", toolchain.build_kwok, "kwok")
+REVIEWER = Step("kube-score from source", toolchain.build_score, "score")
 FRONT_DOOR = Step("front door", helm.wait_for_front, "front")
 
 
@@ -67,12 +68,18 @@ def show() -> int:
 
 
 def publish_images(words: list[str]) -> int:
-    """Build the images; with `push REGISTRY`, push them and print values for the chart."""
+    """Build the images; with `push REGISTRY`, push them and print values for the chart.
+
+    With `sbom FOLDER`, put the images' bills of materials there.
+    """
     steps = list(BUILD)
     if words:
-        if words[0] != "push" or len(words) != 2:
-            console.print("Usage: hack/images [push REGISTRY]")
+        if words[0] not in {"push", "sbom"} or len(words) != 2:
+            console.print("Usage: hack/images [push REGISTRY | sbom FOLDER]")
             return 2
+        if words[0] == "sbom":
+            steps.append(Step("bills of materials", lambda _: publish.bills(words[1]), "sbom"))
+            return run(steps)
         steps.append(Step("push", lambda note: publish.push(words[1].rstrip("/"), note), "push"))
     return run(steps)
 
@@ -87,7 +94,8 @@ def test() -> int:
     """Run every check there is, on a cluster that it brings up and takes away."""
     checks.lint()
     count = checks.tests("unit", *checks.IN_PARALLEL)
-    run_steps([*steps_up(), SIMULATION])
+    count += checks.tests("fuzz")
+    run_steps([*steps_up(), SIMULATION, REVIEWER])
     count += checks.tests("contract")
     count += checks.tests("cluster")
     count += checks.tests("attack")

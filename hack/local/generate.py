@@ -1,4 +1,4 @@
-"""Writes crds/*.yaml and the chart's CRD templates from the pydantic models.
+"""Writes crds/*.yaml, the chart's CRD templates and api/openapi.yaml from the models and routes.
 
 `generate.py --check` writes nothing and fails when a file differs from what it would write.
 """
@@ -12,11 +12,13 @@ import yaml
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from orchestrator_api.app import create_app
 from orchestrator_crds import GROUP, KINDS, VERSION, Resource
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DROPPED = frozenset({"title", "examples", "const", "$defs"})
 HEADER = "# Generated from crds/orchestrator_crds by hack/gen. Do not edit.\n"
+API_HEADER = "# Generated from api/orchestrator_api by hack/gen. Do not edit.\n"
 CHART_HEAD = "{{- if .Values.crds.install }}\n"
 CHART_TAIL = "{{- end }}\n"
 KEEP = """\
@@ -154,6 +156,10 @@ def files() -> dict[Path, str]:
         out[ROOT / "charts/orchestrator/templates/crds" / name] = (
             HEADER + CHART_HEAD + annotated + CHART_TAIL
         )
+    described = create_app(None).openapi()
+    out[ROOT / "api/openapi.yaml"] = API_HEADER + yaml.dump(
+        described, Dumper=Dumper, sort_keys=False, width=100, allow_unicode=True
+    )
     return out
 
 

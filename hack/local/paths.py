@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 GO_MODULE = ROOT / "hack/local/go"
 MINIO_MODULE = ROOT / "hack/local/minio"
 KWOK_MODULE = ROOT / "hack/local/kwok"
+SCORE_MODULE = ROOT / "hack/local/score"
 IMAGES = ROOT / "hack/local/images"
 CHART = ROOT / "charts/orchestrator"
 EXAMPLES = ROOT / "hack/examples"

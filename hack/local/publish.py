@@ -12,6 +12,14 @@ from local.steps import Note, StepFailed
 PUBLISHED = ("api", "operator", "agent", "minio", "example")
 
 
+def bills(folder: str) -> None:
+    """Copy the bill of materials of every image of the chart into a folder, as NAME.cdx.json."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in PUBLISHED:
+        shutil.copyfile(IMAGES[name].bill, target / f"{name}.cdx.json")
+
+
 def push(registry: str, note: Note) -> None:
     """Push every image of the chart to REGISTRY and print values that name them by digest.
 

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.paths import CACHE, GO_MODULE, KWOK_MODULE, MINIO_MODULE, digest
+from local.paths import CACHE, GO_MODULE, KWOK_MODULE, MINIO_MODULE, SCORE_MODULE, digest
 from local.steps import Note, StepFailed
 
 GO_VERSION = (1, 26, 6)
@@ -87,9 +87,16 @@ HYPERKUBE_NAMES = (
 _SOURCES = (GO_MODULE, MINIO_MODULE)
 BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS)])
 
-# Nodes without machines, for tests of many jobs; nothing else needs it, so nothing waits for it.
+
+def _of_tests(name: str, program: Program) -> Path:
+    return CACHE / "bin" / digest([program.module, program.package, program.ldflags]) / name
+
+
+# For tests alone, so nothing else waits for them: nodes without machines, and a chart's reviewer.
 _KWOK = Program("sigs.k8s.io/kwok/cmd/kwok", module=KWOK_MODULE)
-KWOK = CACHE / "bin" / digest([KWOK_MODULE, _KWOK.package, _KWOK.ldflags]) / "kwok"
+KWOK = _of_tests("kwok", _KWOK)
+_SCORE = Program("github.com/zegl/kube-score/cmd/kube-score", module=SCORE_MODULE)
+SCORE = _of_tests("kube-score", _SCORE)
 
 
 def install_packages(note: Note) -> None:
@@ -170,9 +177,18 @@ def build_programs(note: Note) -> None:
 
 def build_kwok(note: Note) -> None:
     """Build what plays the kubelets of simulated nodes, unless the cache has it."""
-    if not KWOK.exists():
+    _build_once(_KWOK, KWOK, note)
+
+
+def build_score(note: Note) -> None:
+    """Build what reviews the rendered chart, unless the cache has it."""
+    _build_once(_SCORE, SCORE, note)
+
+
+def _build_once(program: Program, target: Path, note: Note) -> None:
+    if not target.exists():
         _fetch_go(note)
-        _build(_KWOK, KWOK, note)
+        _build(program, target, note)
 
 
 def _build(program: Program, target: Path, note: Note) -> None:

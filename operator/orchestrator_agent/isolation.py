@@ -1,33 +1,52 @@
 """Proof that the job's network policy is in force, before any of the user's code runs.
 
 A policy takes a moment to reach a new pod. The canary is a port of the gateway that nothing but
-that policy closes: while it can be reached, the pod is not yet cut off.
+that policy closes: while it can be reached, the pod is not yet cut off. Of several replicas, the
+one that was dialled is asked whether its canary listens: it may be on its way out.
 """
 
+import contextlib
 import socket
 import time
+from typing import Any
 
 from orchestrator_agent.gateway import Gateway
 
-CONSECUTIVE = 3
 CONNECT_SECONDS = 0.25
 PAUSE_SECONDS = 0.02
 PATIENCE_SECONDS = 30.0
+# How often to ask until the same replica answers.
+ASKS = 20
 
 
 def isolated(gateway: Gateway, patience: float = PATIENCE_SECONDS) -> bool:
     """Return whether the canary was out of reach three times in a row while it listened.
 
-    Asks for up to *patience* seconds. A canary that does not listen proves nothing, so then the
-    answer is False. Raises Unavailable when the gateway cannot say.
+    Dials it by the replica's address and by the Service's, for up to *patience* seconds. A canary
+    that does not listen proves nothing, so then the answer is False. Raises Unavailable when the
+    gateway cannot say.
     """
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        port = int(gateway.get("/canary")["port"])
-        if not any(_reachable(gateway.host, port) for _ in range(CONSECUTIVE)):
-            return bool(gateway.get("/canary")["listening"])
+        canary = gateway.get("/canary")
+        host = _host(gateway, canary)
+        if not any(_reachable(h, int(canary["port"])) for h in (host, gateway.host, host)):
+            for _ in range(ASKS):
+                again = gateway.get("/canary")
+                if _host(gateway, again) == host:
+                    return bool(again["listening"])
         time.sleep(PAUSE_SECONDS)
     return False
+
+
+def _host(gateway: Gateway, canary: dict[str, Any]) -> str:
+    """Return the replica's own address, unless dialling that would prove nothing."""
+    host = str(canary.get("host"))
+    with contextlib.suppress(OSError):
+        socket.inet_pton(socket.AF_INET, host)
+        if not host.startswith("127."):
+            return host
+    return gateway.host
 
 
 def _reachable(host: str, port: int) -> bool:

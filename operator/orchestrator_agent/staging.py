@@ -1,13 +1,30 @@
 """Inputs in: one zip from the gateway, checked whole before a single file is made."""
 
+import errno
 import hashlib
 import os
 import shutil
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
 from orchestrator_agent.gateway import Gateway
+
+# The API makes bundles; whatever is packed in another way is none of its making.
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+# All that zipfile raises on bytes that are no zip, or one that it cannot read.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+# What the system says to a place before the file's start, and to names that cannot be made.
+_NO_PLACE = {errno.EINVAL, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 class BadInputs(Exception):  # noqa: N818
@@ -46,7 +63,11 @@ def unpack(bundle: Path, folder: Path) -> None:
         with zipfile.ZipFile(bundle) as archive:
             for entry in archive.infolist():
                 _write(archive, entry, directory)
-    except (zipfile.BadZipFile, FileExistsError, NotImplementedError) as error:
+    except _DAMAGED as error:
+        raise BadInputs(f"the input bundle cannot be unpacked: {error!r}") from error
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise  # the disk's fault, not the bundle's
         raise BadInputs(f"the input bundle cannot be unpacked: {error}") from error
     finally:
         os.close(directory)
@@ -57,6 +78,8 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: int) -> 
     # The API refused such names at the door; the zip is checked again here, where it matters.
     if not name or "/" in name or "\0" in name or name in {".", ".."}:
         raise BadInputs(f"the input bundle has a file with the name {name!r}")
+    if entry.compress_type not in _METHODS:
+        raise BadInputs(f"the input bundle has a file packed with method {entry.compress_type}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with (
         archive.open(entry) as source,

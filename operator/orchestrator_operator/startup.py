@@ -22,6 +22,7 @@ from orchestrator_operator.callbacks import LOOK_EVERY_SECONDS, Callbacks
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core.podspec import Surroundings
+from orchestrator_operator.egress import Egress
 from orchestrator_operator.ended import Ended
 from orchestrator_operator.enquiries import Enquiries
 from orchestrator_operator.mirror import JOBS, Mirror
@@ -36,6 +37,7 @@ from orchestrator_wire.s3 import Store
 
 log = logging.getLogger("orchestrator_operator")
 FAILED = 70
+EGRESS_SECONDS = 1.0
 
 
 async def main() -> None:
@@ -140,6 +142,8 @@ async def lead(
     books = Books(bundles, decider.admission)
     own.add(asyncio.create_task(books.forever(), name="books"))
     own.add(asyncio.create_task(callbacks.forever(LOOK_EVERY_SECONDS), name="callbacks"))
+    egress = Egress(kube, lease, settings.jobs_namespace, lambda: mirror.services)
+    own.add(asyncio.create_task(egress.forever(EGRESS_SECONDS), name="egress"))
     decider.synced = True
     decider.look_again()
     enquiries.open(decider)

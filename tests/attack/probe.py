@@ -323,13 +323,18 @@ def writable() -> dict[str, object]:
         elif attempt(lambda f=folder: Path(f, "probe").touch()) == "done":  # type: ignore[misc]
             Path(folder, "probe").unlink()
             root.append(folder)
-    points = [words[1] for words in mounts() if words[1] != "/"]
+    # Devices such as /dev/null are mounts where a pod has users of its own, and files where not.
+    points = [words[1] for words in mounts() if words[1] != "/" and not is_device(words[1])]
     return {
         "folders of the image": root[:3],
         "mounts": sorted({p for p in points if not p.startswith(("/proc", "/sys")) and written(p)}),
         "mounts of the kernel": sorted({p for p in points if p.startswith("/sys") and written(p)}),
         "setuid programs": sorted(p for p in files("/usr") if os.lstat(p).st_mode & 0o4000),
     }
+
+
+def is_device(point: str) -> bool:
+    return stat.S_ISCHR(os.lstat(point).st_mode)
 
 
 def written(point: str) -> bool:

@@ -1,6 +1,7 @@
 """A run.sh that takes all it can get of a node: it ends with a reason, and nobody else is hurt."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -25,8 +26,7 @@ def python(text: str) -> str:
 
 
 # Name → run.sh, and the end that it must come to. Log floods, full disks and too much memory are
-# in tests/cluster/test_life.py. Not here: the classic fork bomb of a shell, which may take minutes to
-# die within its share of the processor (SECURITY.md).
+# in tests/cluster/test_life.py.
 OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
     "starts threads": (
         python("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()"),
@@ -74,6 +74,20 @@ OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
         "for n in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait", OUT_OF_TIME,
     ),
 }  # fmt: skip
+# Until no process can be made any more, SIGTERM or not: the wrapper cannot make one either.
+MOST_PROCESSES = python("""
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("out", "w").write("x")
+while True:
+    try:
+        if not os.fork():
+            time.sleep(1000)
+    except OSError:
+        time.sleep(0.001)
+""")
+# None of them waits: without the wrapper's lead it would not come to its turn for minutes.
+FORK_BOMB = "b() { b | b & }; b; echo > out; sleep 1000"
 # Some seconds of its share of a processor.
 WORK = "python3 -c 'for n in range(4_000_000): n * n'; echo done > done"
 
@@ -119,3 +133,46 @@ def test_a_run_sh_that(place: Place, offenders: dict[str, int], name: str) -> No
     assert status["reason"] in reasons.split(" or "), status
     assert status["attempt"] == 1
     assert status["message"]
+
+
+@pytest.mark.parametrize("script", [MOST_PROCESSES, FORK_BOMB], ids=["them all", "a fork bomb"])
+def test_a_run_sh_that_takes_every_process_there_is_ends_at_its_deadline(
+    place: Place, script: str
+) -> None:
+    before = conditions(place)
+    resources = {**SMALL, "cpu": "150m", "memory": "4Gi"}
+    name = service(place, "crowded", deadlineSeconds=12, resources=resources)
+    number = place.upload(script, service=name)
+    place.wait(number, seconds=100)
+    status = place.job(number)["status"]
+    assert (status["phase"], status["reason"], status["attempt"]) == (*OUT_OF_TIME, 1), status
+    assert status["results"]
+    assert conditions(place) == before
+
+
+def test_what_the_kernel_counts_by_user_is_of_each_job_alone(place: Place) -> None:
+    nodes = json.loads(place.kubectl("get", "nodes", "-ojson"))["items"]
+    handlers = [h for node in nodes for h in node["status"]["runtimeHandlers"] if not h["name"]]
+    assert all(handler["features"]["userNamespaces"] for handler in handlers)
+    takes_all = (
+        "import ctypes\nn = 0\nwhile ctypes.CDLL(None).inotify_init() >= 0: n += 1\nprint(n)"
+    )
+    script = f"python3 -c '{takes_all}\nimport time\ntime.sleep(600)' > all"
+    holder = place.upload(script, user=41)
+    place.wait(holder, "Running")
+    time.sleep(3)
+    other = place.upload(f"python3 -c '{takes_all}' > all; cat /proc/self/uid_map > users", user=42)
+    assert place.wait(other) == "Completed"
+    found = unzip(place.poll(other).content)
+    assert int(found["all"]) > 100
+    inside, outside, _ = map(int, found["users"].split())
+    assert inside == 0
+    assert outside > 0
+    # Where both are users of the node's, the first leaves the second nothing.
+    name = service(place, "shared", hostUsers=True)
+    holder = place.upload(script, service=name, user=43)
+    place.wait(holder, "Running")
+    time.sleep(3)
+    other = place.upload(f"python3 -c '{takes_all}' > all", service=name, user=44)
+    assert place.wait(other) == "Completed"
+    assert int(unzip(place.poll(other).content)["all"]) < 10

@@ -19,6 +19,8 @@ DIAL = (Path(__file__).parent / "dial.py").read_text()
 # A policy takes a moment to reach a new pod; run.sh must not start before it has.
 MOMENTS = [0, 0.1, 1, 10]
 Target = tuple[str, str, int]
+ROOMY = {**SMALL, "cpu": "500m", "memory": "256Mi"}
+OF_THE_API = "--selector=app.kubernetes.io/component=api"
 # Where the pod's way out leads to, as addresses of old and of the link alone, which need no route.
 GATEWAY_OF_THE_POD = """
 import json, socket, struct, subprocess
@@ -80,8 +82,7 @@ def of_the_pods(place: Place) -> list[Target]:
 
 def gateways(place: Place) -> set[Target]:
     """Return the one port that is open, by its Service and by the pods behind it."""
-    selector = "--selector=app.kubernetes.io/component=api"
-    pods = items(place, "pods", f"--namespace={NAMESPACE}", selector)
+    pods = items(place, "pods", f"--namespace={NAMESPACE}", OF_THE_API)
     hosts = {place.get("service", "orchestrator-gateway", NAMESPACE)["spec"]["clusterIP"]}
     return {("tcp", host, 8081) for host in hosts | {p["status"]["podIP"] for p in pods}}
 
@@ -106,11 +107,10 @@ def _dialled(place: Place, pod: str, words: str) -> Any:
 
 
 def in_a_job(place: Place, name: str, program: str, *words: str) -> Any:
-    """Run a program as a job; returns what it prints, read as JSON."""
-    resources = {**SMALL, "cpu": "500m", "memory": "256Mi"}
+    """Run a program as a job of service *name*; returns what it prints, read as JSON."""
     files = {"program.py": program.encode(), "words": "\n".join(words).encode()}
     script = 'mapfile -t words < words; python3 program.py "${words[@]}" > printed'
-    number = place.upload(script, files, service=service(place, name, resources=resources))
+    number = place.upload(script, files, service=name)
     assert place.wait(number) == "Completed", place.poll(number).text
     return json.loads(unzip(place.poll(number).content)["printed"])
 
@@ -127,7 +127,8 @@ def test_a_job_reaches_the_gateway_and_nobody_else_at_any_moment(
     node, cluster = of_the_node(place, stranger), services(place) + of_the_pods(place)
     targets = sorted({*elsewhere, *others, *node, *cluster})
     words = (json.dumps(targets), json.dumps(MOMENTS))
-    for moment, outcomes in zip(MOMENTS, in_a_job(place, "dialler", DIAL, *words), strict=True):
+    name = service(place, "dialler", resources=ROOMY)
+    for moment, outcomes in zip(MOMENTS, in_a_job(place, name, DIAL, *words), strict=True):
         assert open_ones(targets, outcomes) == gateways(place), f"after {moment} s"
 
     # The same from a pod without the policy: they do listen, so it is the policy that closed them.
@@ -143,6 +144,26 @@ def test_a_job_reaches_the_gateway_and_nobody_else_at_any_moment(
     } | kubelets | canaries | gateways(place)  # fmt: skip
 
 
+def test_a_job_reaches_what_its_service_lists_and_no_more(
+    place: Place, stranger: Stranger, listener: tuple[str, str]
+) -> None:
+    allowed = ("tcp", stranger.address, PORT)
+    rule = {"cidr": f"{stranger.address}/32", "ports": [{"port": PORT}]}
+    name = service(place, "outgoing", egress=[rule], resources=ROOMY)
+    until(lambda: place.get("networkpolicy", f"egress-{name}"), "its policy is there")
+    others = [("udp", stranger.address, PORT), ("tcp", listener[1], PORT), *of_the_pods(place)]
+    targets = sorted({allowed, *others, *of_the_node(place, stranger), *services(place)})
+    words = (json.dumps(targets), "[2]")
+    [outcomes] = in_a_job(place, name, DIAL, *words)
+    assert open_ones(targets, outcomes) == gateways(place) | {allowed}
+    # Of another service, it does not.
+    [outcomes] = in_a_job(place, service(place, "inward", resources=ROOMY), DIAL, *words)
+    assert open_ones(targets, outcomes) == gateways(place)
+
+    service(place, "outgoing", resources=ROOMY)
+    until(lambda: not place.get("networkpolicy", f"egress-{name}"), "its policy is gone")
+
+
 def test_nobody_reaches_a_job(stranger: Stranger, listener: tuple[str, str]) -> None:
     mine = [(p, stranger.address, PORT) for p in ("tcp", "udp")]
     its = [(p, listener[1], PORT) for p in ("tcp", "udp")]
@@ -156,15 +177,18 @@ def test_the_gateway_answers_nobody_without_the_agents_token(place: Place) -> No
     # Tokens of no cluster, of no key, and none.
     tokens = ("", "Bearer x", "Basic eDp4", "Bearer e30.e30.")
     calls = [(m, path, token) for m, path in (*routes, ("GET", "/docs")) for token in tokens]
+    name = service(place, "asker", resources=ROOMY)
     host = place.get("service", "orchestrator-gateway", NAMESPACE)["spec"]["clusterIP"]
-    answers = in_a_job(place, "asker", ASK, host, json.dumps(calls))
+    answers = in_a_job(place, name, ASK, host, json.dumps(calls))
     told: dict[tuple[int, str], set[str]] = {}
     for (_, path, _), (status, body) in zip(calls, answers, strict=True):
         told.setdefault((status, body), set()).add(path)
     refused = {path for (status, _), paths in told.items() if status == 401 for path in paths}
-    # These tell a pod nothing but whether the gateway is there.
+    [pod] = items(place, "pods", f"--namespace={NAMESPACE}", OF_THE_API)
+    address = pod["status"]["podIP"]
+    # These tell a pod nothing but where the gateway is.
     free = {
-        (200, '{"port":8082,"listening":true}'): {"/canary"}, (200, '{"status":"ok"}'): {"/livez"},
+        (200, f'{{"host":"{address}","port":8082,"listening":true}}'): {"/canary"}, (200, '{"status":"ok"}'): {"/livez"},
         (200, '{"ready":true}'): {"/readyz"}, (404, '{"detail":"Not Found"}'): {"/docs"},
     }  # fmt: skip
     assert {key: paths for key, paths in told.items() if key[0] != 401} == free

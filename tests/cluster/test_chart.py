@@ -4,16 +4,39 @@ import json
 import subprocess
 from typing import Any
 
+import httpx2
 import jsonschema
 import pytest
 import yaml
 
-from local.paths import CHART, LOCAL_VALUES
-from local.toolchain import BIN
+from local.paths import CHART, JOBS_NAMESPACE, LOCAL_VALUES, RELEASE
+from local.toolchain import BIN, SCORE
 from orchestrator_crds import labels
+from orchestrator_crds.meta import API_VERSION
 from orchestrator_crds.names import SERVICE_ACCOUNT
+from tests.cluster.place import Place, until
 
 GOOD = ("objectStore.minio.enabled=true", "objectStore.existingSecret=keys")
+
+
+EXTERNAL = ("objectStore.endpoint=s3.example.org:443", "objectStore.existingSecret=keys")
+VARIANTS = {
+    "default": GOOD,
+    "an object store of one's own": EXTERNAL,
+    "several replicas": (*GOOD, "api.replicas=3"),
+    "identity and TLS": (
+        *GOOD, "identity.apiKeys.existingSecret=keys", "api.tls.existingSecret=certificate",
+        "identity.oidc.issuer=https://id.example.org", "identity.oidc.audience=orchestrator",
+        "callbacks.existingSecret=signing", "callbacks.allowedHosts[0]=portal.example.org",
+    ),
+}  # fmt: skip
+# What kube-score finds critical and is left, and why.
+LEFT = {
+    "container-image-pull-policy": "IfNotPresent: tags here are versions, or digests, which do not "
+    "come to mean another image; so a pod starts while the registry is away",
+    "container-resources": "a limit on what all requests share slows answers down; requests are set",
+    "networkpolicy-targets-pod": "of jobs' pods, which are made by the operator",
+}
 
 
 def render(*values: str) -> tuple[int, str]:
@@ -94,6 +117,118 @@ def test_every_container_keeps_to_pod_security_restricted() -> None:
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert container["resources"]["limits"]["memory"]
+
+
+def score(text: str) -> set[tuple[str, str]]:
+    """Return kube-score's critical findings in manifests: (kind, check)."""
+    done = subprocess.run(
+        [str(SCORE), "score", "--output-format=json", "-"],
+        input=text, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return {
+        (found["type_meta"]["kind"], check["check"]["id"])
+        for found in json.loads(done.stdout)
+        for check in found["checks"]
+        if check["grade"] == 1 and not check["skipped"]
+    }
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+def test_kube_score_finds_nothing_critical_but_what_is_explained(values: tuple[str, ...]) -> None:
+    text = render(*values)[1]
+    assert {check for _, check in score(text)} <= set(LEFT)
+    open_ = score(text.replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false"))
+    assert ("Deployment", "container-security-context-readonlyrootfilesystem") in open_
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+def test_pod_security_restricted_lets_every_pod_of_the_chart_in(
+    place: Place, values: tuple[str, ...]
+) -> None:
+    enforced = place.get("namespace", JOBS_NAMESPACE)["metadata"]["labels"]
+    assert enforced["pod-security.kubernetes.io/enforce"] == "restricted"
+    templates = [b["spec"]["template"] for b in objects(*values) if "template" in b.get("spec", {})]
+    assert len(templates) >= 2
+    for template in templates:
+        spec = {**template["spec"], "serviceAccountName": "default"}
+        assert "(server dry run)" in tried(place, spec)
+        del spec["securityContext"]["runAsNonRoot"]
+        assert 'violates PodSecurity "restricted' in tried(place, spec)
+
+
+def tried(place: Place, spec: dict[str, Any]) -> str:
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tried"}, "spec": spec}
+    return place.kubectl(
+        "create", "--dry-run=server", "--filename=-", stdin=json.dumps(body), check=False
+    )
+
+
+def test_who_may_call_is_a_matter_of_the_port() -> None:
+    (policy,) = [
+        body["spec"]
+        for body in of_kind(
+            "NetworkPolicy", "networkPolicy.callers[0].podSelector.matchLabels.app=portal"
+        )
+        if body["metadata"]["name"] == "orchestrator-api"
+    ]
+    public, inner = policy["ingress"]
+    assert public == {
+        "ports": [{"protocol": "TCP", "port": 5000}],
+        "from": [{"podSelector": {"matchLabels": {"app": "portal"}}}],
+    }
+    # That the canary is shut must be the doing of the job's own policy.
+    assert {port["port"] for port in inner["ports"]} == {8081, 8082}
+    assert "from" not in inner
+
+
+DIGEST = "@sha256:" + "0" * 64
+
+
+def test_images_of_services_and_the_number_of_jobs_can_be_bounded(place: Place) -> None:
+    def answer(image: str) -> str:
+        spec = {"image": image, "nodePools": ["cpu"]}
+        body = {"apiVersion": API_VERSION, "kind": "OrchestratorService", "spec": spec}
+        text = json.dumps({**body, "metadata": {"name": "imaged"}})
+        return place.kubectl("create", "--dry-run=server", "-f-", stdin=text, check=False)
+
+    settings = (
+        "services.allowedImages[0]=example.org/tools/gdock",
+        "services.allowedImages[1]=localhost/orchestrator/",
+    )
+    with place.configured(*settings, "services.requireImageDigest=true"):
+        until(lambda: "by digest" in answer("localhost/orchestrator/x:1"), "the policy is there")
+        for good in (
+            "example.org/tools/gdock",
+            "example.org/tools/gdock:1",
+            "localhost/orchestrator/x",
+        ):
+            assert "(server dry run)" in answer(good + DIGEST)
+        for bad in (
+            "example.org/tools/gdock-evil",
+            "example.org/tools",
+            "evil.org/localhost/orchestrator/x",
+        ):
+            assert "is not among those that services.allowedImages lists" in answer(bad + DIGEST)
+
+    with place.configured("jobs.maxObjects=1"):
+        quota = f"{RELEASE}-jobs"
+        until(lambda: place.get("resourcequota", quota).get("status", {}).get("used"), "it counts")
+        place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["77"], "maxRunning": 0})
+        until(lambda: not taken(place), "there are too many")
+
+
+def taken(place: Place) -> bool:
+    """Upload a job; returns whether it was taken, and checks how it was refused if not."""
+    form = {"user_id": "77", "service": "example"}
+    answer = httpx2.post(
+        f"{place.front}/upload", data=form, files=[("file", ("run.sh", b"true"))], timeout=60
+    )
+    if answer.status_code == 201:
+        place.made.append(f"orchestratorjob/job-{answer.json()['id']}")
+        return True
+    assert answer.status_code == 503, answer.text
+    assert "Kubernetes refuses this now" in answer.json()["message"]
+    return False
 
 
 def test_rights_are_bound_to_two_namespaces_and_name_no_wildcard() -> None:

@@ -54,6 +54,26 @@ def test_nonsense_is_refused_with_a_sentence(
     assert message in answer
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"cidr": "192.0.2.1/24"}, "egress: each cidr is a network such as 192.0.2.0/24"),
+        ({"cidr": "example.org"}, "egress: each cidr is a network such as 192.0.2.0/24"),
+        ({"ports": []}, "should have at least 1 items"),
+        ({"ports": [{"port": 9, "endPort": 8}]}, "egress: an endPort is not below its port"),
+        ({"ports": [{"port": 8082}]}, "port 8082 stays closed"),
+        ({"ports": [{"port": 1, "endPort": 65535}]}, "port 8082 stays closed"),
+        ({"ports": [{"port": 8083, "endPort": 65535}, {"port": 443}]}, "created (server dry run)"),
+    ],
+)
+def test_where_jobs_may_connect_to_must_make_sense(
+    place: Place, rule: dict[str, Any], message: str
+) -> None:
+    egress = [{"cidr": "192.0.2.0/24", "ports": [{"port": 443}], **rule}]
+    spec = {"image": "example:1", "nodePools": ["cpu"], "egress": egress}
+    assert message in create(place, "x", spec, "OrchestratorService")
+
+
 @pytest.mark.parametrize("more", [{"id": 7}, {"inputs": INPUTS, "script": None}])
 def test_only_the_api_may_name_a_bundle(place: Place, more: dict[str, Any]) -> None:
     spec = {k: v for k, v in {**JOB, **more}.items() if v is not None}

@@ -59,6 +59,8 @@ FIXED = "only terminate and priority can be changed"
 BY_THE_API = "spec.id and spec.inputs are set by the API alone"
 STATUS = "status is written by the operator and the API alone"
 PODS = "are made by the operator alone; create an OrchestratorJob instead"
+OPERATOR = f"{ACCOUNT}-operator"
+POLICIES = "the operator writes no policies but egress-<service>, for the jobs of that service"
 TOKENS = f"tokens of the account {SERVICE_ACCOUNT} are for the pods of jobs alone"
 
 
@@ -111,6 +113,34 @@ def pod(name: str = "roles-pod", account: str = SERVICE_ACCOUNT, **metadata: Any
         "containers": [{"name": "c", "image": "x", "securityContext": hardened}],
     }
     return create("Pod", name, spec, **metadata)
+
+
+def policy(name: str = "egress-example", **spec: Any) -> Act:
+    out = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}
+    body = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "podSelector": {"matchLabels": {labels.SERVICE: "example"}},
+            "policyTypes": ["Egress"],
+            "egress": [out],
+            **spec,
+        },
+    }
+    return Act(("create", DRY, "--filename=-"), body)
+
+
+# What the operator could open with a policy of its own, if it were somebody else's.
+WIDE: dict[str, dict[str, Any]] = {
+    "a policy of another name by the operator": {"name": f"{RELEASE}-egress"},
+    "one for every job": {"podSelector": {}},
+    "one for another service": {"podSelector": {"matchLabels": {labels.SERVICE: "docking"}}},
+    "one that lets in": {"policyTypes": ["Ingress", "Egress"]},
+    "one to everywhere": {"egress": [{}]},
+    "one to every port": {"egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]},
+    "one to pods": {"egress": [{"to": [{"podSelector": {}}], "ports": [{"port": 443}]}]},
+}
 
 
 def patch(kind: str, name: str, change: dict[str, Any], *words: str) -> Act:
@@ -238,6 +268,11 @@ NAMESPACE_ADMINISTRATOR = [
     Row("such a pod by way of a controller", pod().by(CONTROLLER), PODS, pod(account="default").by(CONTROLLER)),
     Row("a token of the account of jobs", Act(("create", "token", SERVICE_ACCOUNT)).by("nadia"), TOKENS, Act(("create", "token", "default")).by("nadia"), "eyJ"),
     Row("another's bundle", job(inputs=INPUTS, script=None).by("nadia"), BY_THE_API, job().by("nadia")),
+    Row("what shuts jobs in, taken away by the operator", Act(("delete", "networkpolicy", f"{RELEASE}-jobs", DRY)).by(OPERATOR), POLICIES, Act(("delete", "networkpolicy", f"{RELEASE}-jobs", DRY)).by("nadia")),
+    *(
+        Row(what, policy(**wrong).by(OPERATOR), POLICIES, policy().by(OPERATOR))
+        for what, wrong in WIDE.items()
+    ),
     Row("such a pod by the API", pod().by(f"{ACCOUNT}-api"), cannot("create", "pods"), pod().by(f"{ACCOUNT}-operator")),
 ]  # fmt: skip
 

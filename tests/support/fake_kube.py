@@ -158,7 +158,9 @@ class FakeKube:
         items = [b for (p, _), b in sorted(self.objects.items()) if p == plural]
         items = [b for b in items if _selected(b, request.query.get("fieldSelector", ""))]
         if label := request.query.get("labelSelector"):
-            items = [b for b in items if label in (b["metadata"].get("labels") or {})]
+            key, _, value = label.partition("=")
+            carried = [(b, (b["metadata"].get("labels") or {}).get(key)) for b in items]
+            items = [b for b, found in carried if found is not None and value in ("", found)]
         version = str(next(self.versions))
         return web.json_response({"items": items, "metadata": {"resourceVersion": version}})
 

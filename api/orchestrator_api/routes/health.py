@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from orchestrator_api.dependencies import Given
+from orchestrator_api.description import Responses, headers
 from orchestrator_api.identity.door import NO_IDENTITY
 from orchestrator_api.schemas import Health, Pong
 from orchestrator_wire import errors
@@ -20,7 +21,13 @@ async def ping() -> Pong:
     return Pong()
 
 
-@router.get("/health", responses={503: {"model": Health}}, response_model=Health)
+_ANSWERS: Responses = {
+    200: {"headers": headers("Warning", always=False)},
+    503: {"model": Health, "description": "One of them cannot be reached."},
+}
+
+
+@router.get("/health", responses=_ANSWERS, response_model=Health)
 async def health(given: Given) -> JSONResponse:
     """Tell whether Kubernetes and the object store can be reached."""
     problem = ""
@@ -39,8 +46,8 @@ async def health(given: Given) -> JSONResponse:
     # The body is the old system's to the byte, so the warning stands beside it (RFC 7234, 5.5).
     warnings = [*([NO_IDENTITY] if given.door.open else []), *given.warnings]
     told = ", ".join(f'199 orchestrator "{warning}"' for warning in warnings)
-    headers = {"Warning": told} if told else None
-    return JSONResponse({"status": "ok", "database": "ok"}, headers=headers)
+    more = {"Warning": told} if told else None
+    return JSONResponse({"status": "ok", "database": "ok"}, headers=more)
 
 
 @router.get("/swagger/", include_in_schema=False)

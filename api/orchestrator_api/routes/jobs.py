@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,14 +20,26 @@ from orchestrator_api.dependencies import (
     Known,
     find_job,
 )
-from orchestrator_api.errors import AlreadyOver, FilesMissing, FilesReplaced, JobNotFound
+from orchestrator_api.description import ASKED, OF_A_JOB, ZIPS, refusals
+from orchestrator_api.errors import (
+    AlreadyOver,
+    BadRequest,
+    FilesMissing,
+    FilesReplaced,
+    Forbidden,
+    JobNotFound,
+    RangeNotSatisfiable,
+    TooLarge,
+    TooManyWaiting,
+    TooSlow,
+)
 from orchestrator_api.files import ZIP, Asked, attachment, zip_response
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary, check_length
 from orchestrator_crds import OrchestratorJob, Phase
 from orchestrator_crds.lifecycle import LIVE
-from orchestrator_crds.meta import seconds_of
+from orchestrator_crds.meta import LONGEST_NAME, LONGEST_URL, OBJECT_NAME, seconds_of
 from orchestrator_crds.names import partial_key
 from orchestrator_wire import errors
 from orchestrator_wire.kube import now
@@ -48,22 +60,39 @@ _FORM = {
                         "file": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
+                            "minItems": 1,
                             "description": "Files, in any field; one of them is run.sh.",
                         },
-                        "user_id": {"type": "integer", "format": "int32"},
-                        "service": {"type": "string"},
+                        "user_id": {
+                            "type": "integer",
+                            "minimum": -(2**31),
+                            "maximum": 2**31 - 1,
+                            "description": "Whom the job is for.",
+                        },
+                        "service": {
+                            "type": "string",
+                            "pattern": OBJECT_NAME,
+                            "maxLength": LONGEST_NAME,
+                            "description": "Name of an OrchestratorService.",
+                        },
+                        "callback_url": {
+                            "type": "string",
+                            "format": "uri",
+                            "maxLength": LONGEST_URL,
+                            "description": "Where the job's end is posted; its host must be one "
+                            "that the administrator allows.",
+                        },
                     },
                 }
             }
         },
     }
 }
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {ZIP: {}, "application/json": {}}, "description": "The zip, or a status."}
-}
+_UPLOAD = refusals(*ASKED, BadRequest, Forbidden, TooLarge, TooManyWaiting, TooSlow)
+_ZIPS = ZIPS | refusals(*OF_A_JOB, FilesMissing, FilesReplaced, RangeNotSatisfiable)
 
 
-@router.post("/upload", status_code=201, openapi_extra=_FORM)
+@router.post("/upload", status_code=201, openapi_extra=_FORM, responses=_UPLOAD)
 async def upload(request: Request, given: Given, known: Known, caller: Caller) -> JobAnswer:
     """Submit a job: its files, whom it is for, and the service to run it."""
     mark = boundary(request.headers.get("content-type", ""))
@@ -86,8 +115,8 @@ async def _asked(
 AskedFor = Annotated[Asked, Depends(_asked)]
 
 
-@router.head("/download/{job_id}", response_model=None, include_in_schema=False)
-@router.get("/download/{job_id}", response_model=None, responses=_ANSWERS)
+@router.head("/download/{job_id}", response_model=None, responses=_ZIPS)
+@router.get("/download/{job_id}", response_model=None, responses=_ZIPS)
 async def download(job_id: JobId, given: Given, known: Known, asked: AskedFor) -> Response:
     """Poll a job: its status as JSON until it has completed, then its results as a zip."""
     job = await find_job(given, known, job_id)
@@ -116,8 +145,8 @@ async def _vanished(
     raise FilesMissing(job_id) from error
 
 
-@router.head("/download_partial/{job_id}", response_model=None, include_in_schema=False)
-@router.get("/download_partial/{job_id}", response_model=None, responses=_ANSWERS)
+@router.head("/download_partial/{job_id}", response_model=None, responses=_ZIPS)
+@router.get("/download_partial/{job_id}", response_model=None, responses=_ZIPS)
 async def download_partial(job_id: JobId, given: Given, known: Known, asked: AskedFor) -> Response:
     """Get the working directory as it is now, from the inputs to the results."""
     job = await find_job(given, known, job_id)
@@ -132,13 +161,21 @@ async def download_partial(job_id: JobId, given: Given, known: Known, asked: Ask
         if job.status.phase is not Phase.QUEUED:
             # No snapshot yet: the inputs are what there is.
             with suppress(errors.NoSuchObject):
-                return await _latest(serve, partial_key(job.folder, job.status.attempt))
+                return await _latest(serve, _partial_key(job))
         if inputs is not None:
             return await serve(key=inputs.key, etag=inputs.etag)
     except errors.NoSuchObject as error:
         return await _vanished(given, known, job, error)
     headers = {"Content-Disposition": attachment(f"{job_id}.zip")}
     return Response(of_script(job.spec.script or ""), media_type=ZIP, headers=headers)
+
+
+def _partial_key(job: OrchestratorJob) -> str:
+    """Return the key of the latest snapshot; raises NoSuchObject when the job can have none."""
+    try:
+        return partial_key(job.folder, job.status.attempt)
+    except ValueError as error:
+        raise errors.NoSuchObject(str(error)) from error
 
 
 async def _want(given: Context, job: OrchestratorJob) -> None:
@@ -158,7 +195,7 @@ async def _latest(serve: Callable[..., Awaitable[Response]], key: str) -> Respon
     return await serve(key=key)
 
 
-@router.post("/terminate/{job_id}")
+@router.post("/terminate/{job_id}", responses=refusals(*OF_A_JOB, AlreadyOver))
 async def terminate(job_id: JobId, given: Given, known: Known) -> JobAnswer:
     """Stop a job, wherever it is."""
     job = await find_job(given, known, job_id)

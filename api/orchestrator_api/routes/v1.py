@@ -1,21 +1,21 @@
 """The routes under /v1: the same jobs, told in full. Errors are RFC 9457 problem details."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
 from orchestrator_api.dependencies import IDENTIFIED, Given, JobId, Known, find_job
-from orchestrator_api.problems import MEDIA_TYPE, Problem
+from orchestrator_api.description import OF_A_JOB, refusals
+from orchestrator_api.problems import Problem
 from orchestrator_api.schemas import JobExplanation, answer, phase_for_rest
 from orchestrator_crds import Phase
 from orchestrator_crds.explanation import Explanation
 from orchestrator_wire.kube import now
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {MEDIA_TYPE: {}}, "description": what}
-    for status, what in ((400, "The number is none."), (404, "There is no such job."))
-}
-router = APIRouter(prefix="/v1", tags=["v1"], responses=_PROBLEMS, dependencies=IDENTIFIED)
+router = APIRouter(
+    prefix="/v1",
+    tags=["v1"],
+    responses=refusals(*OF_A_JOB, body=Problem),
+    dependencies=IDENTIFIED,
+)
 
 
 @router.get("/jobs/{job_id}/explain", response_model_by_alias=True)

@@ -21,6 +21,8 @@ class ClusterNode:
     taints: tuple[tuple[str, str, str], ...]
     cordoned: bool
     ready: bool
+    # Whether its own runtime can give a pod a user namespace.
+    user_namespaces: bool = False
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> "ClusterNode":
@@ -37,6 +39,7 @@ class ClusterNode:
             taints=taints,
             cordoned=bool(spec.get("unschedulable")),
             ready=conditions.get("Ready") == "True",
+            user_namespaces=_user_namespaces(status),
         )
 
     @property
@@ -75,6 +78,17 @@ def _puts_up(toleration: Toleration, key: str, value: str, effect: str) -> bool:
     if toleration.key and toleration.key != key:
         return False
     return toleration.operator == "Exists" or (toleration.value or "") == value
+
+
+def _user_namespaces(status: dict[str, Any]) -> bool:
+    """Return what the node says of the handler that pods of no runtime class get."""
+    handlers = status.get("runtimeHandlers")
+    own = [
+        handler
+        for handler in (handlers if isinstance(handlers, list) else ())
+        if isinstance(handler, dict) and not handler.get("name")
+    ]
+    return bool(own) and _part(own[0], "features").get("userNamespaces") is True
 
 
 def _part(body: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the operator reads in a pod; every field of the cluster's JSON may be missing or wrong."""
+"""What the operator reads in a pod; every field of the cluster's JSON may be missing."""
 
 from dataclasses import dataclass
 from typing import Any

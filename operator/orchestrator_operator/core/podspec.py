@@ -1,5 +1,6 @@
 """The pod of one attempt, as a manifest. An allow-list: nothing of the user's is merged in."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from orchestrator_crds.amounts import amount, vector
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_crds.names import AUDIENCE, SERVICE_ACCOUNT, pod_name
 from orchestrator_operator.core.facts import resources_of
+from orchestrator_operator.core.nodes import ClusterNode
 
 # One uid for agent and main, or a result file of mode 0600 could not be collected.
 UID = 65532
@@ -45,8 +47,9 @@ def build(
     service: OrchestratorService,
     pool: OrchestratorNodePool,
     surroundings: Surroundings,
+    nodes: Iterable[ClusterNode] = (),
 ) -> dict[str, Any]:
-    """Return the manifest of the pod for *job*'s current attempt."""
+    """Return the manifest of the pod for *job*'s current attempt; *nodes* are the pool's."""
     spec = _for_this_job(service.spec, job)
     grace = spec.grace_seconds + spec.upload_seconds
     return {
@@ -74,9 +77,20 @@ def build(
             "terminationGracePeriodSeconds": grace,
             "tolerations": [t.to_dict() for t in pool.spec.tolerations],
             "volumes": _volumes(spec),
+            **({} if _host_users(spec, nodes) else {"hostUsers": False}),
             **({"runtimeClassName": spec.runtime_class_name} if spec.runtime_class_name else {}),
         },
     }
+
+
+def _host_users(spec: ServiceSpec, nodes: Iterable[ClusterNode]) -> bool:
+    if spec.host_users is not None:
+        return spec.host_users
+    # A volume's file system may know no mapped users, and another runtime is not asked here.
+    if spec.data or spec.runtime_class_name:
+        return True
+    known = [node.user_namespaces for node in nodes]
+    return not known or not all(known)
 
 
 def _for_this_job(spec: ServiceSpec, job: OrchestratorJob) -> ServiceSpec:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -399,9 +400,23 @@ def test_the_wrapper_refuses_to_be_anything_but_pid_1(pod: PlainPod) -> None:
 def test_the_canary_is_really_dialled(gateway: FakeGateway) -> None:
     token = Path("/dev/null")
     with socket.create_server(("127.0.0.1", 0)) as open_port:
-        gateway.canary = {"port": open_port.getsockname()[1], "listening": True}
-        assert not isolated(Gateway(gateway.url, token), patience=0.3)
+        port = open_port.getsockname()[1]
+        # Nobody can be reached at 192.0.2.1; nor does it matter where the Service still leads.
+        for host in ("192.0.2.1", "127.0.0.1", "", "::ffff:127.0.0.1", "nowhere"):
+            gateway.canary = {"host": host, "port": port, "listening": True}
+            assert not isolated(Gateway(gateway.url, token), patience=0.3), host
     assert isolated(Gateway(gateway.url, token), patience=0.3)
+
+
+def test_only_the_replica_that_was_dialled_can_say_that_its_canary_listens(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That one is on its way out: nobody could reach it, policy or none.
+    answers = itertools.cycle(
+        {"host": f"192.0.2.{n}", "port": 9, "listening": n == 2} for n in (1, 2)
+    )
+    monkeypatch.setattr(FakeGateway, "answer", lambda *_: json.dumps(next(answers)).encode())
+    assert not isolated(Gateway(gateway.url, Path("/dev/null")), patience=0.3)
 
 
 def test_progress_is_told_when_it_changes_and_at_the_end(
@@ -628,11 +643,11 @@ def test_sockets_and_devices_are_left_out_of_the_results(
     assert sorted(gateway.end["skipped"]) == ["e", "root", "s", "z"]
 
 
+@pytest.mark.parametrize("line", ["  kill_later 2>/dev/null &", '  sleep "$grace"'])
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 def test_a_wrapper_that_cannot_fork_any_more_still_tells_how_it_ended(
-    pod: PlainPod, gateway: FakeGateway, shell: str
+    pod: PlainPod, gateway: FakeGateway, shell: str, line: str
 ) -> None:
     # What a shell does after a fork bomb, at the line where it would have forked.
-    line = '  (exec 3>&-; sleep "$grace"; kill -KILL -1) 2>/dev/null &'
     run(pod, gateway, "trap '' TERM; sleep 60", shell=shell, deadline=1, failing_line=line)
     assert gateway.end["why"] == "deadline"

@@ -12,7 +12,7 @@ from local.paths import ROOT
 from orchestrator_crds import OrchestratorJob
 from orchestrator_operator.core.podspec import build
 from tests.support.builders import a_pool, a_service, submitted
-from tests.unit.api.conftest import System
+from tests.support.system import System
 from tests.unit.core.test_podspec import AROUND
 
 # Form field: where it lands. All else that a job holds is of the API's making.

@@ -11,7 +11,7 @@ from aiohttp import web
 from orchestrator_api.app import create_app
 from orchestrator_api.operator import Operator
 from tests.support.builders import job_body
-from tests.unit.api.conftest import System, client
+from tests.support.system import System, client
 
 ANSWER = {
     "asOf": "2026-11-25T10:00:00Z",

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from orchestrator_api import pacing
 from tests.support.builders import KEY, job_body
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 ME = {"Authorization": "Bearer job-1-1/uid-me"}
 OTHER = {"Authorization": "Bearer job-1-1/uid-other"}
@@ -208,9 +209,12 @@ async def test_a_store_that_is_down_is_503(system: System) -> None:
 
 async def test_the_canary_says_whether_it_listens(system: System) -> None:
     assert (await system.gateway.get("/canary")).json()["listening"] is False
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        system.canary.port = free.getsockname()[1]
     await system.canary.open()
     assert (await system.gateway.get("/canary")).json()["listening"] is True
     await system.canary.close()
+    assert (await system.gateway.get("/canary")).json()["listening"] is False
 
 
 async def test_probes_need_no_token(system: System) -> None:

@@ -25,7 +25,7 @@ from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.identity.oidc import Issuer
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.identity.rates import Most, Rates
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 KEYS = {name: f"orc_{name}" for name in ("one", "two", "portal", "admin")}
 
@@ -67,7 +67,9 @@ MATRIX = {
     ("get", "/"): EVERYBODY,
     ("get", "/health"): EVERYBODY,
     ("get", "/download/{job_id}"): OWNERS,
+    ("head", "/download/{job_id}"): OWNERS,
     ("get", "/download_partial/{job_id}"): OWNERS,
+    ("head", "/download_partial/{job_id}"): OWNERS,
     ("get", "/v1/jobs/{job_id}/explain"): OWNERS,
     ("post", "/terminate/{job_id}"): OWNERS,
     ("post", "/upload"): (401, 401, 201, 403, 403, 201),
@@ -76,8 +78,6 @@ MATRIX = {
 HIDDEN = {
     ("get", "/swagger/"): EVERYBODY,
     ("get", "/api-docs/openapi.json"): EVERYBODY,
-    ("head", "/download/{job_id}"): OWNERS,
-    ("head", "/download_partial/{job_id}"): OWNERS,
 }
 
 

@@ -15,7 +15,7 @@ from orchestrator_crds.record import record as record_of
 from orchestrator_crds.service import Retention
 from tests.support.builders import KEY, job_body
 from tests.support.fake_s3 import _etag
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 RESULTS = "jobs/0123456789abcdef0123456789abcdef/results.zip"
 PARTIAL = "jobs/0123456789abcdef0123456789abcdef/partial-1.zip"
@@ -113,6 +113,7 @@ async def test_one_range_of_the_zip(system: System) -> None:
     assert answer.headers["content-range"] == f"bytes 2-5/{len(DATA)}"
     outside = await system.rest.get("/download/1", headers={"Range": "bytes=999-"})
     assert outside.status_code == 416
+    assert outside.headers["content-range"] == f"bytes */{len(DATA)}"
 
 
 @pytest.mark.parametrize(
@@ -308,9 +309,10 @@ async def test_a_record_that_cannot_be_read_is_asked_of_kubernetes(system: Syste
     assert (await system.rest.get("/download/1")).json()["status"] == "Failed"
 
 
-@pytest.mark.parametrize("trouble", ["down", "damaged"])
+@pytest.mark.parametrize("trouble", ["down", "damaged", "no object"])
 async def test_a_job_that_may_have_a_record_is_never_404(system: System, trouble: str) -> None:
-    system.s3.objects["records/1.json"] = b"junk"
+    # The last was found by fuzzing, and was answered with 500.
+    system.s3.objects["records/1.json"] = b"[]" if trouble == "no object" else b"junk"
     system.s3.down = trouble == "down"
     assert (await system.rest.get("/download/1")).status_code == 503
 
@@ -350,6 +352,15 @@ async def test_replaced_inputs_of_a_queued_job_are_not_handed_out(system: System
     answer = await system.rest.get("/download_partial/1")
     assert answer.status_code == 410
     assert "were replaced or damaged" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("key", [" ", ".", "jobs/", "no key", KEY])
+@pytest.mark.parametrize("phase", ["Queued", "Running"])
+async def test_files_that_no_object_can_be_are_gone(system: System, key: str, phase: str) -> None:
+    """Found by fuzzing: keys and ETags that the libraries refuse to send were answered with 500."""
+    inputs = {"key": key, "sizeBytes": 1, "sha256": "0" * 64, "etag": "\n"}
+    put(system, phase, attempt=1, spec={"inputs": inputs})
+    assert (await system.rest.get("/download_partial/1")).status_code == 410
 
 
 async def test_partial_results_on_request_are_asked_for_but_not_at_every_poll(

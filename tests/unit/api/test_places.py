@@ -15,7 +15,7 @@ from orchestrator_api.places import Places, Seat
 from orchestrator_api.submit import LARGE_AT_ONCE
 from orchestrator_wire.s3 import SMALL_BYTES
 from tests.support.builders import service_body
-from tests.unit.api.conftest import System
+from tests.support.system import System
 from tests.unit.api.test_identity import a_file, bearer
 
 

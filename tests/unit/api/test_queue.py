@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator_api.cache import Watched
 from tests.support.builders import job_body, quota_body
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 
 async def put(system: System, watched: Watched[Any], body: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from tests.support.raw import (
     let_in,
     post,
 )
-from tests.unit.api.conftest import System
+from tests.support.system import System
 from tests.unit.api.test_identity import KEYS, a_file
 
 LENIENT = ("headers", "chunked_length", "transfer_encoding", "version", "optional_lf_after_cr",

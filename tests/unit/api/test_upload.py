@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import zipfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ from orchestrator_api import pacing
 from orchestrator_api.upload import LONGEST_FIELD
 from tests.support.builders import service_body
 from tests.support.fake_s3 import _etag
-from tests.unit.api.conftest import System
+from tests.support.system import System
 
 CREATED = {"id": 1, "status": "Queued", "message": "Job successfully uploaded"}
 MARK = "multipart/form-data; boundary=x"
@@ -148,14 +149,47 @@ async def test_hostile_names_and_numbers_of_files(system: System, files: Any) ->
         (b"{}", "application/json"),
         (b"x", "multipart/form-data"),
         (b"x", ""),
+        (b"x", "multipart/form-data; boundary=" + "x" * 71),
+        (b"x", 'multipart/form-data; boundary="a\tb"'),
     ],
-    ids=["empty", "junk", "no end", "bad header", "filename*", "json", "no boundary", "no type"],
+    ids=[
+        "empty",
+        "junk",
+        "no end",
+        "bad header",
+        "filename*",
+        "json",
+        "no boundary",
+        "no type",
+        "long boundary",
+        "boundary with a tab",
+    ],
 )
 async def test_broken_bodies_are_400(system: System, body: bytes, kind: str) -> None:
     answer = await system.rest.post("/upload", content=body, headers={"Content-Type": kind})
     assert answer.status_code == 400, answer.text
     assert answer.json()["id"] == 0
     assert len(answer.json()["message"]) > 20
+    assert nothing_left(system)
+
+
+@pytest.mark.parametrize("cuts", [(), (13,), (5, 13, 14)])
+async def test_a_broken_form_is_refused_however_it_is_cut(
+    system: System, cuts: tuple[int, ...]
+) -> None:
+    """Found by fuzzing: junk before the first boundary was refused only if it came along with it."""
+    whole = b"hello, world\n" + (
+        b'--x\r\nContent-Disposition: form-data; name="f"; filename="run.sh"\r\n\r\nhi\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="service"\r\n\r\nexample\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="user_id"\r\n\r\n1\r\n--x--\r\n'
+    )
+
+    async def body() -> AsyncIterator[bytes]:
+        for begin, end in itertools.pairwise((0, *cuts, len(whole))):
+            yield whole[begin:end]
+
+    answer = await system.rest.post("/upload", content=body(), headers={"Content-Type": MARK})
+    assert answer.status_code == 400
     assert nothing_left(system)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orchestrator_crds.amounts import amount
+from orchestrator_operator.core.nodes import ClusterNode
 from orchestrator_operator.core.podspec import Surroundings, build
 from orchestrator_operator.settings import wrapper_text
-from tests.support.builders import a_pool, a_service, submitted
+from tests.support.builders import a_pool, a_service, node_body, submitted
 
 AROUND = Surroundings(
     agent_image="agent:1",
@@ -34,7 +35,8 @@ def test_the_pod_is_the_golden_one(golden: Callable[[str, Any], None]) -> None:
         deadlineSeconds=100,
         runtimeClassName="gvisor",
     )
-    pod = build(submitted(attempt=2), service, a_pool(tolerations=TOLERATIONS), AROUND)
+    pool = a_pool(tolerations=TOLERATIONS)
+    pod = build(submitted(attempt=2), service, pool, AROUND)
     golden("pod.yaml", pod)
 
 
@@ -100,6 +102,39 @@ def test_the_agent_stops_a_job_before_the_kubelet_would_evict_it() -> None:
     for volume in spec["volumes"]:
         if volume["name"] in {"work", "tmp"}:
             assert int(volume["emptyDir"]["sizeLimit"]) > limit
+
+
+RUNC = {"name": "runc", "features": {"userNamespaces": True}}
+
+
+def node(*handlers: Any) -> ClusterNode:
+    body = node_body()
+    body["status"]["runtimeHandlers"] = list(handlers)
+    return ClusterNode.parse(body)
+
+
+OFFERS, OFFERS_NOT = node(RUNC, {**RUNC, "name": ""}), node({"name": "", "features": {}})
+
+
+@pytest.mark.parametrize(
+    ("service", "nodes", "host_users"),
+    [
+        ({}, [OFFERS, OFFERS], False),
+        ({}, [OFFERS, OFFERS_NOT], True),
+        ({}, [OFFERS, ClusterNode.parse(node_body())], True),
+        ({}, [node(RUNC), node("junk")], True),
+        ({}, [], True),
+        ({"data": ["uniprot"]}, [OFFERS], True),
+        ({"runtimeClassName": "gvisor"}, [OFFERS], True),
+        ({"hostUsers": True}, [OFFERS], True),
+        ({"hostUsers": False, "data": ["uniprot"]}, [OFFERS_NOT], False),
+    ],
+)
+def test_a_pod_has_users_of_its_own_where_its_nodes_offer_that(
+    service: dict[str, Any], nodes: list[ClusterNode], host_users: bool
+) -> None:
+    spec = build(submitted(), a_service(**service), a_pool(), AROUND, nodes)["spec"]
+    assert spec.get("hostUsers", True) is host_users
 
 
 @pytest.mark.parametrize(

@@ -672,10 +672,19 @@ def test_a_right_spec_has_no_problem() -> None:
     assert problem(spec({"w": window("30 2 * * MON-FRI", zone=AMSTERDAM)}), NOW) is None
 
 
-def test_in_force_says_what_is_wrong_too() -> None:
-    for wrong in (one("bad"), one("0 0 * * *", zone="bad"), spec(None, {"o": override("bad")})):
-        with pytest.raises(ValueError, match="bad"):
-            in_force(wrong, NOW)
+@pytest.mark.parametrize(
+    ("windows", "overrides"),
+    [
+        ({"w": window("bad", maxRunning=7)}, None),
+        ({"w": window("* * * * *", zone="bad", maxRunning=7)}, None),
+        (None, {"o": override("2026-06-30T23:59:60Z", maxRunning=7)}),
+    ],
+)
+def test_what_can_be_read_no_more_does_not_count(windows: Any, overrides: Any) -> None:
+    """Found by fuzzing: one such quota in force ended every pass of the operator, and uploads in 500."""
+    right = {"x": window("* * * * *", maxRunningPerUser=1)}
+    found = in_force(spec({**(windows or {}), **right}, overrides), NOW)
+    assert (found.open, found.limits.max_running) == (("x",), 10)
 
 
 def test_moments_are_counted_from_1970_whatever_the_zone() -> None:

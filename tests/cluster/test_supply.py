@@ -1,0 +1,53 @@
+"""What the images are made of, as their bills of materials tell."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from local.images import IMAGES
+from tests.unit.test_locks import LOCKS, pins
+
+# As the bills name them; what an image of ours may hold.
+LICENCES = re.compile(
+    r"MIT(-0)?( License)?|BSD(-[23]-Clause| License)|Apache-2\.0|Apache Software License|ISC.*|Unlicense"
+    r"|PSF-2\.0|Python Software Foundation License|Mozilla Public License 2\.0 \(MPL 2\.0\)"
+)
+
+
+def bill(name: str, kind: str) -> list[dict[str, Any]]:
+    """Return the parts of an image that are of a kind: pypi, deb or golang."""
+    found = json.loads(IMAGES[name].bill.read_text())
+    return [part for part in found["components"] if part["purl"].startswith(f"pkg:{kind}/")]
+
+
+@pytest.mark.parametrize("name", ["operator", "api"])
+def test_an_image_holds_the_distributions_of_its_lock_and_no_others(name: str) -> None:
+    found = {part["name"]: part["version"] for part in bill(name, "pypi")}
+    locked = pins(name)
+    assert {k: v for k, v in found.items() if locked.get(k) != v} == {}
+    elsewhere = re.findall(
+        r"^([a-z0-9_.-]+)==[^\n]*;", (LOCKS / f"{name}.txt").read_text(), re.MULTILINE
+    )
+    assert set(locked) - set(found) <= set(elsewhere)
+
+
+@pytest.mark.parametrize("name", ["operator", "api"])
+def test_every_distribution_of_an_image_may_be_given_on(name: str) -> None:
+    for part in bill(name, "pypi"):
+        texts = [
+            entry.get("expression") or entry["license"].get("id") or entry["license"]["name"]
+            for entry in part["licenses"]
+        ]
+        words = [word for text in texts for word in re.split(r" AND | OR ", text)]
+        assert words, part
+        assert all(LICENCES.fullmatch(word) for word in words), (part["name"], words)
+
+
+def test_programs_and_systems_are_told_part_by_part() -> None:
+    assert {"github.com/minio/minio", "github.com/klauspost/compress"} <= {
+        part["name"] for part in bill("minio", "golang")
+    }
+    for name in ("operator", "api", "agent", "example"):
+        assert {"libc6", "python3.11-minimal"} <= {part["name"] for part in bill(name, "deb")}
