@@ -1,15 +1,11 @@
 """Runs the API and its gateway: one process, one event loop, three ports."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Iterator
 
-import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from orchestrator_api.app import create_app
 from orchestrator_api.attempts import Attempts
@@ -21,6 +17,7 @@ from orchestrator_api.identity.door import NO_IDENTITY, Door
 from orchestrator_api.ids import Ids, highest_in_use
 from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
+from orchestrator_api.serving import GatewayProtocol, server
 from orchestrator_api.settings import Settings
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tls import Certificate
@@ -36,31 +33,6 @@ UNSIGNED = (
     "The object store takes writes that nobody signed (CVE-2026-41145): whoever reaches it and "
     "knows the id of a key can replace files. Keep it out of everybody's reach, or use another."
 )
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals alone: two of them would each hand them on to the other."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(app: FastAPI, port: int, tls: Certificate | None = None) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        host="0.0.0.0",
-        port=port,
-        access_log=False,
-        log_level="warning",
-        lifespan="off",
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=25,
-        server_header=False,
-        ssl_certfile=tls.chain if tls else None,
-        ssl_keyfile=tls.key if tls else None,
-    )
-    return _Server(config)
 
 
 async def _prepare(store: Store, warnings: list[str]) -> None:
@@ -120,18 +92,18 @@ async def main() -> None:
         )
     ]
     tls = Certificate(settings.tls_directory) if settings.tls_directory else None
-    front = _server(create_app(context), settings.port, tls)
-    servers = (front, _server(gateway, settings.gateway_port))
+    front = server(create_app(context), settings.port, tls)
+    servers = (front, server(gateway, settings.gateway_port, protocol=GatewayProtocol))
     if tls:
         background.append(asyncio.create_task(tls.renew(front.config)))
 
     def end() -> None:
-        for server in servers:
-            server.should_exit = True
+        for one in servers:
+            one.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end)
-    await asyncio.gather(*(server.serve() for server in servers))
+    await asyncio.gather(*(one.serve() for one in servers))
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)

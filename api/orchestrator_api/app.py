@@ -18,6 +18,8 @@ def create_app(context: Context | None) -> FastAPI:
         # FastAPI's own pages load their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # It would name whatever host the request names.
+        redirect_slashes=False,
     )
     app.open = context is not None and context.door.open
     app.state.context = context

@@ -1,5 +1,7 @@
 """What a request is given: the clients and caches that live as long as the process."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -49,6 +51,23 @@ async def _principal(request: Request, given: Given) -> Principal:
 
 # Every route that has to do with jobs asks for it, so that no body is read before it is known.
 Known = Annotated[Principal, Depends(_principal)]
+
+
+async def _caller(request: Request, given: Given, known: Known) -> str:
+    return given.door.caller(known, request.client.host if request.client else "")
+
+
+# Whose share of what is scarce a request takes.
+Caller = Annotated[str, Depends(_caller)]
+
+
+async def _downloading(given: Given, caller: Caller) -> AsyncIterator[Callable[[], None]]:
+    with ExitStack() as held:
+        yield lambda: held.enter_context(given.door.rates.downloading(caller))
+
+
+# Called where an answer is a file, it holds one of the caller's places until that has been sent.
+Downloading = Annotated[Callable[[], None], Depends(_downloading)]
 IDENTIFIED = [Security(_BEARER), Depends(_principal)]
 JobId = Annotated[int, Path(ge=1, le=2**31 - 1, description="The number that the upload gave.")]
 

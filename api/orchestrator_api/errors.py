@@ -143,8 +143,10 @@ class Unavailable(ApiError):  # noqa: N818
 def _answer(
     request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    if request.url.path.startswith(problems.PREFIX):
-        return problems.problem(status, message, request.url.path, headers)
+    # Not `request.url`, which a Host header has a part in.
+    path = str(request.scope["path"])
+    if path.startswith(problems.PREFIX):
+        return problems.problem(status, message, path, headers)
     body = Refusal(message=message).model_dump()
     return JSONResponse(body, status_code=status, headers=headers)
 
@@ -193,7 +195,7 @@ def _allowed(request: Request) -> dict[str, str]:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    log.error("%s %r", request.method, request.scope["path"], exc_info=error)
     return _answer(
         request, 500, "Something went wrong here that should not; the administrator's log tells."
     )

@@ -1,7 +1,7 @@
 """Stored zips as HTTP answers: whole, one range of it, or just the head."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from fastapi import Response
@@ -43,6 +43,10 @@ def attachment(name: str) -> str:
     return f'attachment; filename="{name}"'
 
 
+def _free() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a client asked for: its Range and If-Range headers, and whether the head is enough."""
@@ -50,6 +54,8 @@ class Asked:
     byte_range: str = ""
     if_range: str = ""
     head: bool = False
+    # Called before bytes are read, so that not everybody's are at once; may raise an ApiError.
+    hold: Callable[[], None] = _free
 
 
 async def zip_response(
@@ -77,6 +83,7 @@ async def zip_response(
     status = 206 if part else 200
     if asked.head:
         return Response(status_code=status, headers=headers, media_type=ZIP)
+    asked.hold()
     _, pieces = await store.read(
         key, etag=found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
     )

@@ -3,7 +3,6 @@
 A failure on the way leaves nothing behind; a 201 is a promise that the job exists.
 """
 
-import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Collection
@@ -17,6 +16,7 @@ from orchestrator_api.errors import ApiError, TooSlow
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.ids import Ids
 from orchestrator_api.pacing import paced
+from orchestrator_api.places import Places, Seat
 from orchestrator_api.queue import Queue
 from orchestrator_api.upload import Form, drain, receive
 from orchestrator_crds import OrchestratorJob
@@ -50,17 +50,20 @@ class Submissions:
         self._store, self._cluster, self._ids, self._services = store, cluster, ids, services
         self._queue = queue
         self._callback_hosts = callback_hosts
-        self._places = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._places = Places(LARGE_AT_ONCE)
 
     async def submit(
-        self, known: Principal, mark: str, body: AsyncIterator[bytes]
+        self, known: Principal, caller: str, mark: str, body: AsyncIterator[bytes]
     ) -> OrchestratorJob:
-        """Store what *body* holds and create its job; raises ApiError and the wire's errors."""
+        """Store what *body* holds and create its job; raises ApiError and the wire's errors.
+
+        *caller* is whose share of the places for large uploads it takes.
+        """
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
         body = paced(body)
         try:
-            spec = await self._take(known, key, mark, body)
+            spec = await self._take(known, self._places.of(caller), (key, mark), body)
         except TooSlow:
             raise
         except ApiError:
@@ -76,12 +79,14 @@ class Submissions:
             raise
 
     async def _take(
-        self, known: Principal, key: str, mark: str, body: AsyncIterator[bytes]
+        self, known: Principal, seat: Seat, where: tuple[str, str], body: AsyncIterator[bytes]
     ) -> dict[str, Any]:
-        """Store an upload's files at *key* and return the spec of its job."""
-        async with self._store.upload(key, self._places) as upload:
+        """Store an upload's files and return the spec of its job; *where* is (key, boundary)."""
+        key, mark = where
+        async with self._store.upload(key, seat) as upload:
             with Bundle(upload, self._services.largest_upload) as bundle:
                 form = Form(bundle, self._services, known, self._callback_hosts)
+                seat.fields = form.fields
                 await receive(form, mark, body)
                 user, service = form.check()
                 self._queue.check(service.metadata.name, str(user))

@@ -7,11 +7,14 @@ that a portal can check them with a library of its language.
 import base64
 import hmac
 import json
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from orchestrator_crds.job import OrchestratorJob
 from orchestrator_crds.meta import CALLBACK_PATTERN, LONGEST_URL
+
+_HOST = re.compile(r"[a-z0-9._:-]+")
 
 
 def allowed(url: str, hosts: Collection[str]) -> bool:
@@ -25,7 +28,10 @@ def allowed(url: str, hosts: Collection[str]) -> bool:
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
         return False
-    if parts.scheme not in {"http", "https"} or not host or parts.username is not None:
+    # What else a host may be spelled with, readers take differently: `evil.org\\.example.org`.
+    if not _HOST.fullmatch(host):
+        return False
+    if parts.scheme not in {"http", "https"} or parts.username is not None:
         return False
     if len(url) > LONGEST_URL or not CALLBACK_PATTERN.fullmatch(url):
         return False  # the cluster would refuse the job

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from orchestrator_crds.lifecycle import Phase, Reason
 from orchestrator_crds.meta import Model, seconds_of
+from orchestrator_crds.text import Tame
 
 OOM_EXIT = 137
 
@@ -37,17 +38,17 @@ class Report(Model):
     why: Literal["exit", "deadline", "disk", "terminated", "inputs", "corrupt", "network", "lost"]
     exit_code: int | None = None
     oom_kills: int = 0
-    message: str = ""
+    message: Tame = ""
     # Why the results could not be kept, if they could not.
-    too_large: str = ""
-    results_lost: str = ""
+    too_large: Tame = ""
+    results_lost: Tame = ""
     # The end of what run.sh printed.
-    log_tail: str = ""
+    log_tail: Tame = ""
     # The last words of its progress.
-    progress: str = ""
+    progress: Tame = ""
     # What the results leave out: how much, and the first names.
     skipped_count: int = 0
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Tame, ...] = ()
 
 
 def from_report(report: Report, *, terminate: bool) -> Outcome | None:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+from orchestrator_crds.text import tame
+
 # No pattern looks further than a few hundred characters, so that time grows with the length alone.
 LONGEST_SCRIPT = 1 << 18
 LONGEST_LINE = 2048
@@ -77,7 +79,7 @@ def findings(text: str) -> tuple[str, ...]:
     found = []
     for number, line in enumerate(text[:LONGEST_SCRIPT].splitlines(), 1):
         for kind, what in _in_line(line[:LONGEST_LINE]):
-            found.append(f"line {number}: {kind} ({what})")
+            found.append(tame(f"line {number}: {kind} ({what})"))
             if len(found) == MOST_FINDINGS:
                 return tuple(found)
     return tuple(found)

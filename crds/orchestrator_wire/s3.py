@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import urllib3
@@ -58,6 +58,16 @@ class Location:
     secure: bool
 
 
+class Place(Protocol):
+    """What large uploads take for their duration: a semaphore, for instance."""
+
+    async def acquire(self) -> Any:
+        """Wait for it."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
 class Store:
     """One bucket of an S3 server."""
 
@@ -99,7 +109,7 @@ class Store:
         if not await _in_thread(self._signer.bucket_exists, self.bucket):
             await _in_thread(self._signer.make_bucket, self.bucket)
 
-    def upload(self, key: str, places: asyncio.Semaphore | None = None) -> "Upload":
+    def upload(self, key: str, places: Place | None = None) -> "Upload":
         """Begin an upload to *key*; nothing is there to be read until it is finished.
 
         An upload that is not small takes one of *places* for its duration: one part in memory for
@@ -237,7 +247,7 @@ class Upload:
     A context manager: when the block fails it is aborted, and leaves nothing in the store.
     """
 
-    def __init__(self, store: Store, key: str, places: asyncio.Semaphore | None) -> None:
+    def __init__(self, store: Store, key: str, places: Place | None) -> None:
         self._store, self._key, self._places = store, key, places
         self._part = bytearray()
         self._id = ""

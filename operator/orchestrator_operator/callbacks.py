@@ -7,10 +7,12 @@ from collections.abc import Collection
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.callback import allowed, headers, message
 from orchestrator_crds.record import slim
+from orchestrator_operator.addresses import Resolver
 from orchestrator_operator.cluster.lease import Deposed
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_wire import errors
@@ -36,6 +38,7 @@ class Callbacks:
         hosts: Collection[str],
         key: bytes,
         pauses: tuple[float, ...] = PAUSES_SECONDS,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self._kube, self._writer = kube, writer
         self._jobs = resources_path(namespace, OrchestratorJob.plural)
@@ -45,6 +48,7 @@ class Callbacks:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(resolver=resolver or Resolver(hosts)),
         )
 
     async def close(self) -> None:

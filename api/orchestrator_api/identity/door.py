@@ -40,6 +40,10 @@ class Door:
         """Return whether nobody is asked who they are."""
         return self._keys is None and self._oidc is None
 
+    def caller(self, known: Principal, address: str) -> str:
+        """Return whose shares a request takes: where nobody is asked, those of its address."""
+        return address if self.open else known.name
+
     async def admit(self, authorization: str) -> Principal:
         """Return who calls; raises Unauthorized, TooManyRequests or Unavailable."""
         if self.open:

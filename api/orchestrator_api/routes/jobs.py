@@ -10,7 +10,16 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from orchestrator_api.bundle import of_script
-from orchestrator_api.dependencies import IDENTIFIED, Context, Given, JobId, Known, find_job
+from orchestrator_api.dependencies import (
+    IDENTIFIED,
+    Caller,
+    Context,
+    Downloading,
+    Given,
+    JobId,
+    Known,
+    find_job,
+)
 from orchestrator_api.description import ASKED, OF_A_JOB, ZIPS, refusals
 from orchestrator_api.errors import (
     AlreadyOver,
@@ -84,22 +93,23 @@ _ZIPS = ZIPS | refusals(*OF_A_JOB, FilesMissing, FilesReplaced, RangeNotSatisfia
 
 
 @router.post("/upload", status_code=201, openapi_extra=_FORM, responses=_UPLOAD)
-async def upload(request: Request, given: Given, known: Known) -> JobAnswer:
+async def upload(request: Request, given: Given, known: Known, caller: Caller) -> JobAnswer:
     """Submit a job: its files, whom it is for, and the service to run it."""
     mark = boundary(request.headers.get("content-type", ""))
     check_length(request.headers.get("content-length", ""), given.services)
-    with given.door.rates.uploading(known.name):
-        job = await given.submissions.submit(known, mark, request.stream())
+    with given.door.rates.uploading(caller):
+        job = await given.submissions.submit(known, caller, mark, request.stream())
     message = "Job successfully uploaded"
     return JobAnswer(id=job.spec.id or 0, status=str(Phase.QUEUED), message=message)
 
 
 async def _asked(
     request: Request,
+    hold: Downloading,
     byte_range: Annotated[str, Header(alias="Range", description="One byte range.")] = "",
     if_range: Annotated[str, Header(alias="If-Range", description="The ETag that it is of.")] = "",
 ) -> Asked:
-    return Asked(byte_range, if_range, request.method == "HEAD")
+    return Asked(byte_range, if_range, request.method == "HEAD", hold)
 
 
 AskedFor = Annotated[Asked, Depends(_asked)]

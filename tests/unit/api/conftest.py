@@ -1,6 +1,8 @@
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 
 from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_wire.kube import Kube
@@ -8,6 +10,11 @@ from orchestrator_wire.s3 import Store
 from tests.support.fake_kube import FakeKube
 from tests.support.fake_s3 import FakeS3
 from tests.support.system import System, api_over
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Have the API run on the loop that it has in production."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.callback import allowed, key_of
+from orchestrator_operator.addresses import Resolver
 from orchestrator_operator.callbacks import Callbacks
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
@@ -158,6 +161,56 @@ async def test_what_was_undelivered_is_taken_up_where_it_was(
         ("gopher://portal.example.org/", ["portal.example.org"], False),
         ("https://portal.example.org:99999/", ["portal.example.org"], False),
         ("https://[::1]/", ["portal.example.org"], False),
+        # Other spellings of addresses near us, and of names that are allowed.
+        *(
+            (f"{scheme}://{host}/", ["portal.example.org", "*.example.org"], False)
+            for scheme in ("http", "https")
+            for host in (
+                "127.0.0.1",
+                "127.1",
+                "2130706433",
+                "0x7f000001",
+                "0177.0.0.1",
+                "0.0.0.0",
+                "localhost",
+                "169.254.169.254",
+                "10.96.0.1",
+                "kubernetes.default.svc",
+                "[::]",
+                "[::ffff:127.0.0.1]",
+                "[::ffff:a9fe:a9fe]",
+                "[64:ff9b::7f00:1]",
+                "[fe80::1%25eth0]",
+                "portal.example.org.",
+                "portal.example.org.evil.org",
+                "portal.example.org%2eevil.org",
+                "portal.example.org%00.evil.org",
+                "portal\u3002example.org",
+                "portal.example\u00adorg",
+                "\u24df\u24de\u24e1\u24e3\u24d0\u24db.example.org.evil",
+                "evil.org:80#.example.org",
+                "evil.org?.example.org",
+                "evil.org\\.example.org",
+                "evil.org\r\nHost:x.example.org",
+                "user@portal.example.org",
+                "user:word@portal.example.org",
+                "@portal.example.org",
+                "evil.org%40portal.example.org:80x",
+            )
+        ),
+        *(
+            (f"{scheme}://portal.example.org/", ["portal.example.org"], False)
+            for scheme in (
+                "gopher",
+                "file",
+                "ftp",
+                "dict",
+                "ldap",
+                "javascript",
+                "//http",
+                "https:http",
+            )
+        ),
         ("", ["portal.example.org"], False),
         # What the cluster would not take in a job.
         ("HTTPS://portal.example.org/", ["portal.example.org"], False),
@@ -169,3 +222,73 @@ async def test_what_was_undelivered_is_taken_up_where_it_was(
 )
 def test_which_urls_are_allowed(url: str, hosts: list[str], expected: bool) -> None:
     assert allowed(url, hosts) == expected
+
+
+class Lookup(AbstractResolver):
+    """Answers each question with the next address, as a name server of an attacker does."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses, self.asked = list(addresses), 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self.asked += 1
+        address = self.addresses.pop(0) if len(self.addresses) > 1 else self.addresses[0]
+        kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=6, flags=0)
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+# Address: whether a name that the administrator wrote may lead there, and one of a pattern.
+NEAR = {
+    "127.0.0.1": (False, False), "127.8.8.8": (False, False), "0.0.0.0": (False, False),
+    "169.254.169.254": (False, False), "224.0.0.1": (False, False), "255.255.255.255": (True, False),
+    "10.96.0.1": (True, False), "172.16.0.1": (True, False), "192.168.1.1": (True, False),
+    "100.64.0.1": (True, False), "93.184.216.34": (True, True),
+    "::1": (False, False), "::": (False, False), "fe80::1": (False, False), "fe80::1%eth0": (False, False),
+    "ff02::1": (False, False), "fd00:ec2::254": (True, False), "2606:2800:220:1::1": (True, True),
+    "::ffff:127.0.0.1": (False, False), "::ffff:169.254.169.254": (False, False),
+    "::ffff:10.0.0.1": (True, False), "64:ff9b::7f00:1": (False, False), "64:ff9b::a00:1": (True, False),
+    "2002:7f00:1::": (False, False), "::127.0.0.1": (False, False), "::ffff:93.184.216.34": (True, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("address", NEAR)
+async def test_where_names_may_lead(address: str) -> None:
+    found = []
+    for host in ("portal.example.org", "any.example.net"):
+        resolver = Resolver(["portal.example.org", "*.example.net"], Lookup(address))
+        try:
+            found.append(bool(await resolver.resolve(host)))
+        except OSError:
+            found.append(False)
+    assert tuple(found) == NEAR[address]
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_name_that_leads_here_once_it_was_looked_at_reaches_nobody(
+    cluster: tuple[FakeKube, Kube], portal: Portal, guarded: bool
+) -> None:
+    """A name server that answers first with an honest address, and then with one of ours."""
+    port = portal.url.rpartition(":")[2]
+    hosts = [f"http://*.example.net:{port}"]
+    lookup = Lookup("127.0.0.1")
+    resolver = Resolver(hosts, lookup) if guarded else lookup
+    lease = Lease(cluster[1], "system", "me", seconds=15)
+    await lease.acquire()
+    made = Callbacks(
+        cluster[1], Writer(cluster[1], lease, "jobs"), "jobs", hosts, b"key", pauses=(), resolver=resolver
+    )  # fmt: skip
+    try:
+        made.add(ended(cluster[0], f"http://rebound.example.net:{port}/"))
+        found = await settled(cluster[0])
+    finally:
+        await made.close()
+    assert bool(portal.got) != guarded
+    assert found["state"] == ("Failed" if guarded else "Delivered")
+    assert lookup.asked == 1

@@ -1,0 +1,214 @@
+"""The HTTP server before both applications: uvicorn's, with what it leaves unbounded bounded.
+
+Uvicorn reads heads, trailers and unwanted bodies of any length, waits for a head for ever, and
+never gives up on a reader that does not read.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from orchestrator_api.headers import ALWAYS
+from orchestrator_api.tls import Certificate
+
+# What a head may have, and what chunks' sizes, extensions and trailers may have beside a body.
+LONGEST_HEAD = 64 * 1024
+# As many bytes around each byte of a body as chunks of one byte need, and more.
+AROUND_A_BYTE = 16
+# How much of a refused body is still read, so that its sender gets to read the answer.
+DISCARDED_BYTES = 64 << 20
+# How long a head, the rest of a refused body, or a reader that stalls is waited for.
+PATIENCE_SECONDS = 30.0
+MOST_CONNECTIONS = 4096
+# Fields of which another reader on the way might take another than we do.
+ONCE = (b"host", b"authorization", b"content-type", b"range")
+
+
+class Doubtful(ValueError):  # noqa: N818
+    """Two readers could read the request differently."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. Whatever is doubtful ends it, with a 400 where nothing was answered yet."""
+
+    discards: int | None = DISCARDED_BYTES
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Take what uvicorn gives."""
+        super().__init__(*arguments, **named)
+        # Whether what comes next belongs to a head, and not to a body.
+        self._in_head = True
+        self._around = self._body = self._discarded = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._wait_no_more()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes, and count those that belong to no body."""
+        self._around += len(data)
+        if self._in_head and self._head_timer is None and not self._answering:
+            self._wait()
+        super().data_received(data)
+        if self._around > LONGEST_HEAD + AROUND_A_BYTE * self._body:
+            self.send_400_response("There is too much around the body, or in the head.")
+
+    def on_message_begin(self) -> None:
+        """Begin to count anew."""
+        super().on_message_begin()
+        self._body = self._discarded = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; one of the trailers is nobody's business."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, unless it can be read in more than one way."""
+        version, names = self.parser.get_http_version(), Counter(name for name, _ in self.headers)
+        length = int(dict(self.headers).get(b"content-length", b"0"))
+        if version not in {"1.0", "1.1"} or b"#" in self.url:
+            raise Doubtful
+        if any(names[name] > 1 for name in ONCE) or (version == "1.1" and not names[b"host"]):
+            raise Doubtful
+        upgrade = self.parser.should_upgrade()
+        if upgrade and (length or names[b"transfer-encoding"]):
+            raise Doubtful  # the parser takes no body then
+        super().on_headers_complete()
+        self._wait_no_more()
+        self._in_head = False
+        if upgrade or (self.discards is not None and length > self.discards):
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of the body on, or throw some away that nobody will read any more."""
+        self._around -= len(body)
+        self._body += len(body)
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self.discards is not None and self._discarded > self.discards:
+                self.transport.close()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request's body."""
+        super().on_message_complete()
+        self._in_head = True
+        self._around = self._body = 0
+        self._wait_no_more()
+
+    def on_response_complete(self) -> None:
+        """Wait for the rest of a body that was answered before its end, but not for ever."""
+        super().on_response_complete()
+        if not self._in_head and self.discards is not None:
+            self._wait()
+
+    def pause_writing(self) -> None:
+        """Wait for a reader."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Wait for it no more."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, and end the connection; never in the midst of an answer."""
+        if self.transport.is_closing():
+            return
+        if not self._in_head and not self._answering:
+            self.transport.close()  # what is wrong belongs to a request that has its answer
+            return
+        if self._answering:
+            if self.cycle.response_started or self.pipeline:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        body = json.dumps({"id": 0, "status": "Unknown", "message": msg}).encode()
+        fields = (
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+            *ALWAYS,
+        )
+        head = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + body)
+        self.transport.close()
+
+    @property
+    def _answering(self) -> bool:
+        cycle: Any = self.cycle  # None until there is one
+        return cycle is not None and not cycle.response_complete
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._head_timer = self.loop.call_later(PATIENCE_SECONDS, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class GatewayProtocol(Protocol):
+    """One connection of an agent, whose results may be refused after gigabytes: it reads on."""
+
+    discards = None
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals alone: two of them would each hand them on to the other."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let the block run."""
+        yield
+
+
+def server(
+    app: FastAPI,
+    port: int,
+    tls: Certificate | None = None,
+    protocol: type[Protocol] = Protocol,
+) -> Server:
+    """Return a server of *app* on all addresses, not begun yet."""
+    config = uvicorn.Config(
+        app,
+        host="0.0.0.0",
+        port=port,
+        http=protocol,
+        ws="none",
+        # Nothing here asks where a request came from, or by what name.
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        access_log=False,
+        # Not its warnings: every stranger can make it say one for each request.
+        log_level="error",
+        lifespan="off",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=25,
+        server_header=False,
+        ssl_certfile=tls.chain if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    return Server(config)

@@ -1,0 +1,247 @@
+"""One attacker beside ten honest users: `hack/python -m tests.bench.hostile [ROUNDS] [SETTING...]`.
+
+Needs the cluster of hack/up. Everybody has an API key. The honest upload now and then, files that are
+small and ones that are not, and poll; measured is their p99 of upload → 201 and of a poll, beside each
+attack and as a ratio of the same alone, in turns in one run. The aim is at most 2. The attacker's own
+process gives way to all others: it stands for one on another machine. SETTINGs are of the chart, as
+`helm --set` takes them.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import aiohttp
+import yaml
+
+from local.paths import FRONT, JOBS_NAMESPACE, NAMESPACE, RELEASE
+from orchestrator_api.identity.api_keys import PREFIX, hashed
+from tests.cluster.place import Place, until
+from tests.cluster.test_identity import a_secret
+from tests.cluster.test_life import SMALL, service
+
+ROUNDS, SECONDS = 2, 12.0
+HONEST = [str(970 + n) for n in range(10)]
+MALLORY = "989"
+SECRET, QUOTA, SUBMITTER = "bench-keys", "bench-hostile", "mallory"
+POLLS, PAUSE_SECONDS = 5, 0.15
+FILES = (b"ATOM  " * 200, bytes(600_000))
+BURNS = "while :; do :; done & while :; do :; done & wait"
+
+
+def key(user: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {PREFIX}bench-{user}"}
+
+
+def form(user: str, data: bytes, where: str = "example") -> aiohttp.FormData:
+    found = aiohttp.FormData({"user_id": user, "service": where})
+    found.add_field("file", b"exit 0\n", filename="run.sh")
+    found.add_field("file", data, filename="data")
+    return found
+
+
+async def honest(user: str, took: dict[str, list[float]], until_then: float) -> None:
+    """Upload and poll as a user does, until a moment."""
+    async with aiohttp.ClientSession(FRONT, headers=key(user)) as session:
+        for turn in range(10_000):
+            if time.monotonic() > until_then:
+                return
+            started = time.perf_counter()
+            async with session.post("/upload", data=form(user, FILES[turn % 2])) as answer:
+                body = await answer.json()
+                assert answer.status == 201, body
+            took["upload"].append(time.perf_counter() - started)
+            for _ in range(POLLS):
+                await asyncio.sleep(PAUSE_SECONDS)
+                started = time.perf_counter()
+                async with session.get(f"/download/{body['id']}") as answer:
+                    assert answer.status == 200
+                    await answer.read()
+                took["poll"].append(time.perf_counter() - started)
+
+
+async def crowd() -> dict[str, list[float]]:
+    took: dict[str, list[float]] = {"upload": [], "poll": []}
+    end = time.monotonic() + SECONDS
+    await asyncio.gather(*(honest(user, took, end) for user in HONEST))
+    return took
+
+
+async def for_ever(one: Callable[[aiohttp.ClientSession], Awaitable[object]], at_once: int) -> None:
+    """Do the same thing again and again, whatever is answered."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(FRONT, headers=key(MALLORY), connector=connector) as session:
+
+        async def worker() -> None:
+            while True:
+                try:
+                    await one(session)
+                except (aiohttp.ClientError, OSError):
+                    await asyncio.sleep(0.05)
+
+        await asyncio.gather(*(worker() for _ in range(at_once)))
+
+
+async def uploads(session: aiohttp.ClientSession) -> None:
+    async with session.post("/upload", data=form(MALLORY, bytes(5_000_000))) as answer:
+        await answer.read()
+
+
+async def slow_bodies(session: aiohttp.ClientSession) -> None:
+    async def body() -> object:
+        head = '--x\r\nContent-Disposition: form-data; name="f"; filename="run.sh"\r\n\r\n'
+        yield head.encode() + bytes(400_000)
+        while True:
+            await asyncio.sleep(0.5)
+            yield bytes(20_000)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with session.post("/upload", data=body(), headers=headers) as answer:
+        await answer.read()
+
+
+async def polls(session: aiohttp.ClientSession) -> None:
+    async with session.get("/v1/jobs/1/explain") as answer:
+        await answer.read()
+
+
+async def without_a_key(session: aiohttp.ClientSession) -> None:
+    headers = {"Authorization": f"Bearer {PREFIX}false"}
+    async with session.post("/upload", data=bytes(200_000), headers=headers) as answer:
+        await answer.read()
+
+
+def manifests() -> None:
+    """Make jobs with kubectl, as fast as it goes."""
+    place, number = Place(), 0
+    while True:
+        items = [
+            {"apiVersion": "orchestrator.dev/v1alpha1", "kind": "OrchestratorJob",
+             "metadata": {"name": f"flood-{os.getpid()}-{number + n}"},
+             "spec": {"service": "example", "userID": SUBMITTER, "script": "true"}}
+            for n in range(100)
+        ]  # fmt: skip
+        number += 100
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        place.kubectl("create", "--filename=-", f"--as={SUBMITTER}", stdin=text, check=False)
+
+
+def burn() -> None:
+    """Have a job take all the processor that it gets."""
+    answer = subprocess.run(
+        ["curl", "-sf", "-H", f"Authorization: Bearer {PREFIX}bench-{MALLORY}", "-F", "file=@-;filename=run.sh",
+         "-F", f"user_id={MALLORY}", "-F", "service=burns", f"{FRONT}/upload"],
+        input=BURNS.encode(), check=True, capture_output=True,
+    )  # fmt: skip
+    print(json.loads(answer.stdout)["id"], flush=True)
+    time.sleep(600)
+
+
+ATTACKS: dict[str, Callable[[], object]] = {
+    "uploads without end": lambda: asyncio.run(for_ever(uploads, 32)),
+    "bodies that come slowly": lambda: asyncio.run(for_ever(slow_bodies, 32)),
+    "polls without end": lambda: asyncio.run(for_ever(polls, 32)),
+    "uploads without a key": lambda: asyncio.run(for_ever(without_a_key, 32)),
+    "jobs made with kubectl": manifests,
+    "a run.sh that burns": burn,
+}
+
+
+@contextmanager
+def attacked(name: str) -> Iterator[None]:
+    """Run one attack in a process of its own while the block runs."""
+    process = subprocess.Popen(
+        ["nice", "-n19", sys.executable, "-m", "tests.bench.hostile", "--attack", name]
+    )
+    try:
+        time.sleep(2 if name != "a run.sh that burns" else 5)
+        assert process.poll() is None, f"the attack has ended: {name}"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def prepared(place: Place, *settings: str) -> Iterator[None]:
+    """Give everybody a key, and the honest a quota that has their jobs wait."""
+    entries = {user: {"role": "user", "user": user} for user in (*HONEST, MALLORY)}
+    keys = {n: {"sha256": [hashed(f"{PREFIX}bench-{n}")], **entry} for n, entry in entries.items()}
+    a_secret(place, SECRET, "Opaque", keys_yaml=yaml.safe_dump(keys).encode())
+    place.apply("OrchestratorQuota", QUOTA, {"onlyUsers": [*HONEST, SUBMITTER], "maxRunning": 0})
+    service(place, "burns", deadlineSeconds=40, resources={**SMALL, "cpu": "500m"})
+    role = f"--role={RELEASE}-submitter"
+    place.kubectl("create", "rolebinding", SUBMITTER, role, f"--user={SUBMITTER}")
+    place.made.append(f"rolebinding/{SUBMITTER}")
+    try:
+        with place.configured(f"identity.apiKeys.existingSecret={SECRET}", *settings):
+            until(lambda: _greeted(place), "the door knows the keys")
+            yield
+    finally:
+        clear(place)
+        place.kubectl("delete", "secret", SECRET, f"--namespace={NAMESPACE}")
+        place.forget()
+
+
+def _greeted(place: Place) -> bool:
+    with suppress(OSError):
+        argv = ["curl", "-s", "-o/dev/null", "-w%{http_code}", f"{FRONT}/download/1"]
+        return subprocess.run(argv, capture_output=True, check=False).stdout == b"401"
+    return False
+
+
+def clear(place: Place) -> None:
+    """Remove the jobs of everybody."""
+    for user in (*HONEST, MALLORY, SUBMITTER):
+        place.kubectl(
+            "delete", "orchestratorjobs", f"--namespace={JOBS_NAMESPACE}",
+            f"--field-selector=spec.userID={user}", "--wait=false",
+        )  # fmt: skip
+
+
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98]
+
+
+def measure(place: Place, rounds: int) -> None:
+    """Measure in turns, and print."""
+    alone: dict[str, list[float]] = {"upload": [], "poll": []}
+    beside: dict[str, dict[str, list[float]]] = {
+        name: {"upload": [], "poll": []} for name in ATTACKS
+    }
+    for _ in range(rounds):
+        for name, found in beside.items():
+            pairs = [(alone, asyncio.run(crowd()))]
+            with attacked(name):
+                pairs.append((found, asyncio.run(crowd())))
+            for into, took in pairs:
+                for what, values in took.items():
+                    into[what] += values
+            clear(place)
+    print(json.dumps({
+        "alone, p99 in ms": {what: round(1000 * p99(values)) for what, values in alone.items()},
+        **{f"beside {name}": {what: f"{p99(v) / p99(alone[what]):.2f} x" for what, v in found.items()}
+           for name, found in beside.items()},
+    }, indent=2))  # fmt: skip
+
+
+def main() -> None:
+    """Measure, or be the attacker."""
+    words = sys.argv[1:]
+    if words[:1] == ["--attack"]:
+        ATTACKS[words[1]]()
+        return
+    rounds = int(words.pop(0)) if words and words[0].isdigit() else ROUNDS
+    place = Place()
+    with prepared(place, *words):
+        measure(place, rounds)
+
+
+if __name__ == "__main__":
+    main()

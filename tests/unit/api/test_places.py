@@ -1,0 +1,160 @@
+"""What one caller may hold of what all share: places for large uploads, uploads, downloads."""
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator_api.errors import TooManyRequests, Unavailable
+from orchestrator_api.identity import rates
+from orchestrator_api.identity.door import Door, IdentitySettings
+from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
+from orchestrator_api.places import Places, Seat
+from orchestrator_api.submit import LARGE_AT_ONCE
+from orchestrator_wire.s3 import SMALL_BYTES
+from tests.support.builders import service_body
+from tests.support.system import System
+from tests.unit.api.test_identity import a_file, bearer
+
+
+async def taken(places: Places, *who: tuple[str, str]) -> tuple[list[bool], list[Seat], list[Any]]:
+    """Have each (caller, user) ask for a place; returns who has one, all seats, and the waits."""
+    seats, tasks = [], []
+    for caller, user in who:
+        seat = places.of(caller)
+        seat.fields = {"user_id": user} if user else {}
+        seats.append(seat)
+        tasks.append(asyncio.create_task(seat.acquire()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return [task.done() for task in tasks], seats, tasks
+
+
+@pytest.mark.parametrize(
+    ("who", "have"),
+    [
+        ([("portal", "1")] * 8, 4),
+        ([("portal", "")] * 8, 4),
+        ([("portal", str(n)) for n in range(9)], 6),
+        ([("a", "1")] * 8 + [("b", "1")] * 8, 8),
+        ([("a", "1")] * 8 + [("a", "2")] * 8, 6),
+    ],
+    ids=["one user", "users that are not told", "one caller", "two callers", "two users of one"],
+)
+async def test_nobody_holds_more_than_a_share(who: list[tuple[str, str]], have: int) -> None:
+    done, _, tasks = await taken(Places(8), *who)
+    assert sum(done) == have
+    for task in tasks:
+        task.cancel()
+
+
+async def test_who_waits_comes_in_order_and_passes_those_who_have_their_share() -> None:
+    places = Places(8)
+    greedy = [("evil", "1")] * 6
+    done, seats, tasks = await taken(
+        places, *greedy, ("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")
+    )
+    await asyncio.sleep(0)
+    assert [task.done() for task in tasks] == [True] * 4 + [False] * 2 + [True] * 4
+    done, late, waits = await taken(places, ("e", "1"), ("f", "1"))
+    assert done == [False, False]
+    seats[6].release()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [wait.done() for wait in waits] == [True, False]
+    # Who goes away while it waits, or just as it is called, takes no place with it.
+    waits[1].cancel()
+    seats[0].release()
+    tasks[4].cancel()
+    for seat in (seats[1], seats[2], seats[3], *seats[7:], late[0]):
+        seat.release()
+    await asyncio.sleep(0)
+    assert tasks[5].done()
+    seats[5].release()
+    await asyncio.sleep(0)
+    again = [("x", "1")] * 4 + [("y", "1")] * 4
+    assert all((await taken(places, *again))[0])
+
+
+async def test_of_two_callers_one_cannot_keep_the_other_from_uploading(
+    system: System, tmp_path: Path
+) -> None:
+    """One caller held all eight places with bodies that came slowly, and everybody else waited."""
+    object.__setattr__(
+        system.context, "door", Door(IdentitySettings(api_keys_file=str(a_file(tmp_path))))
+    )
+    system.kube.put("orchestratorservices", service_body(inputs={"maxBytes": 10 * SMALL_BYTES}))
+    await asyncio.sleep(0.05)
+    end = asyncio.Event()
+
+    async def slow() -> Any:
+        yield b'--x\r\nContent-Disposition: form-data; name="user_id"\r\n\r\n2\r\n'
+        yield b'--x\r\nContent-Disposition: form-data; name="f"; filename="run.sh"\r\n\r\n'
+        yield bytes(2 * SMALL_BYTES)
+        await end.wait()
+
+    kind = {"Content-Type": "multipart/form-data; boundary=x", **bearer("two")}
+    evil = [
+        asyncio.create_task(system.rest.post("/upload", content=slow(), headers=kind))
+        for _ in range(2 * LARGE_AT_ONCE)
+    ]
+    await asyncio.sleep(0.1)
+    assert sum(task.done() for task in evil) == LARGE_AT_ONCE, "uploadsAtOnce refuses the rest"
+    honest = await system.rest.post(
+        "/upload",
+        data={"user_id": "1", "service": "example"},
+        files=[("file", ("run.sh", bytes(3 * SMALL_BYTES)))],
+        headers=bearer("one"),
+    )
+    assert honest.status_code == 201
+    end.set()
+    assert {(await task).status_code for task in evil} == {400, 429}
+
+
+def test_all_together_are_a_crowd_of_which_one_caller_is_at_most_three_quarters() -> None:
+    with ExitStack() as held:
+        found = Rates(NO_LIMITS)
+        for _ in range(rates.UPLOADS * 3 // 4):
+            held.enter_context(found.uploading("a"))
+        with pytest.raises(TooManyRequests):
+            held.enter_context(found.uploading("a"))
+        for _ in range(rates.UPLOADS // 4):
+            held.enter_context(found.uploading("b"))
+        with pytest.raises(Unavailable):
+            held.enter_context(found.uploading("c"))
+        held.enter_context(found.downloading("a"))
+    with found.uploading("c"):
+        pass
+    few = Rates(Most(uploads_at_once=1))
+    with few.uploading("a"), pytest.raises(TooManyRequests):
+        few.uploading("a").__enter__()
+
+
+async def test_a_download_holds_a_place_until_it_has_been_sent(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await system.upload()
+    seen: list[int] = []
+    crowd = system.context.door.rates._downloads
+    read = system.context.store.read
+
+    async def reading(*arguments: Any, **named: Any) -> Any:
+        head, pieces = await read(*arguments, **named)
+
+        async def watched() -> Any:
+            async for piece in pieces:
+                seen.append(crowd._inside.total())
+                yield piece
+
+        return head, watched()
+
+    monkeypatch.setattr(system.context.store, "read", reading)
+    assert (await system.rest.get("/download_partial/1")).status_code == 200
+    assert set(seen) == {1}
+    assert crowd._inside.total() == 0
+    monkeypatch.setattr(crowd, "_size", 1)
+    answer = await system.rest.get("/download_partial/1")
+    assert answer.status_code == 429
+    assert (await system.rest.head("/download_partial/1")).status_code == 200

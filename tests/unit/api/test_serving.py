@@ -1,0 +1,333 @@
+"""The server as it is in production, on a real socket: what it makes of HTTP that means harm."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from orchestrator_api import serving
+from orchestrator_api.identity.door import Door, IdentitySettings
+from orchestrator_api.serving import Protocol, server
+from tests.support.raw import (
+    FLOODS,
+    LAST,
+    MEGABYTE,
+    ON_THE_WAY,
+    REQUESTS,
+    UPLOAD,
+    Address,
+    answers,
+    endless,
+    get,
+    let_in,
+    post,
+)
+from tests.support.system import System
+from tests.unit.api.test_identity import KEYS, a_file
+
+LENIENT = ("headers", "chunked_length", "transfer_encoding", "version", "optional_lf_after_cr",
+           "optional_cr_before_lf", "optional_crlf_after_chunk", "spaces_after_chunk_size")  # fmt: skip
+
+
+class Lenient(Protocol):
+    """A server that overlooks what it can."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        for name in LENIENT:
+            self.parser.set_dangerous_leniencies(**{f"lenient_{name}": True})
+
+
+@asynccontextmanager
+async def served(app: Any, protocol: Any = Protocol) -> AsyncIterator[Address]:
+    """Serve *app* on loopback while the block runs."""
+    one = server(app, 0, protocol=protocol)
+    task = asyncio.create_task(one.serve())
+    while not one.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield "127.0.0.1", one.servers[0].sockets[0].getsockname()[1]
+    finally:
+        one.should_exit = one.force_exit = True
+        await task
+
+
+@pytest.fixture
+def app(system: System) -> Any:
+    """Return the application of which the corpus asks nothing but what is not there."""
+    transport: Any = system.rest._transport
+    return transport.app
+
+
+async def statuses(address: Address, *pieces: bytes) -> list[int]:
+    return (await asyncio.to_thread(answers, address, pieces))[0]
+
+
+async def test_two_requests_never_become_three_and_doubt_ends_the_connection(app: Any) -> None:
+    async with served(app) as address:
+        found = {name: await statuses(address, raw + LAST) for name, (raw, _) in REQUESTS.items()}
+        # Wherever it is cut on its way.
+        for name, (raw, expected) in REQUESTS.items():
+            bits = [bytes([byte]) for byte in raw] if expected == [404, 200] else []
+            assert not bits or await statuses(address, *bits, LAST) == expected, name
+    assert found == {name: expected for name, (_, expected) in REQUESTS.items()}
+
+
+async def test_a_lenient_server_would_let_those_through(app: Any) -> None:
+    """The counter-proof: what is refused above depends on what the server insists on."""
+    names = [
+        "a length and chunks", "chunks and a length", "a space before the colon", "folded chunks",
+        "chunks twice", "no end of a chunk", "LF after a size", "LF after a chunk",
+        "a space after a size", "LF alone", "one LF", "a folded field", "NUL in a value",
+        "a length in a trailer",
+    ]  # fmt: skip
+    async with served(app, Lenient) as address:
+        found = {name: await statuses(address, REQUESTS[name][0] + LAST) for name in names}
+    assert found == {name: [404, 200] for name in names}
+
+
+class Uvicorns(HttpToolsProtocol):
+    """The server without our own."""
+
+
+async def test_uvicorns_own_would_let_these_through(app: Any) -> None:
+    names = ["no host", "two hosts", "two credentials", "two types", "two ranges", "a fragment"]
+    async with served(app, Uvicorns) as address:
+        found = {name: await statuses(address, REQUESTS[name][0] + LAST) for name in names}
+    assert found == {name: [404, 200] for name in names}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_of(app: Any, name: str) -> None:
+    first, more, status, most = FLOODS[name]
+    flood = partial(endless, first, more, most + 2 * ON_THE_WAY)
+    async with served(app) as address:
+        found, sent = await asyncio.to_thread(answers, address, flood())
+    # A client that goes on sending may not get to read the answer.
+    assert found in ([status], []) or (status is None and found in ([400], [404]))
+    assert sent < most + ON_THE_WAY, sent
+    async with served(app, Uvicorns) as address:
+        sent = await asyncio.to_thread(let_in, address, flood())
+    assert sent > most + 2 * ON_THE_WAY
+
+
+async def test_ten_gigabytes_without_a_key_are_not_read(
+    system: System, app: Any, tmp_path: Path
+) -> None:
+    ask_for_keys(system, tmp_path)
+    first, more, *_ = FLOODS["ten gigabytes to upload"]
+    flood = endless(first, more, 2 * ON_THE_WAY)
+    async with served(app) as address:
+        found, sent = await asyncio.to_thread(answers, address, flood)
+        assert found in ([401], [])
+        assert sent < ON_THE_WAY
+        # Whoever asks before it sends gets to read the answer.
+        asking = first[:-2] + b"Expect: 100-continue\r\n\r\n"
+        assert await statuses(address, asking) == [401]
+
+
+async def test_what_is_packed_or_deep_is_not_unpacked(app: Any) -> None:
+    bomb = gzip.compress(bytes(50 * MEGABYTE))
+    deep = b"[" * MEGABYTE
+    kinds = {
+        "a packed form": (UPLOAD[:-2] + b"\r\nContent-Encoding: gzip\r\n", bomb, 400),
+        "a packed transfer": (UPLOAD + b"Transfer-Encoding: gzip, chunked\r\n", b"", 400),
+        "deep JSON": (UPLOAD.replace(b"multipart/form-data; boundary=M", b"application/json"), deep, 400),
+        "a form in the address": (
+            UPLOAD.replace(b"multipart/form-data; boundary=M", b"application/x-www-form-urlencoded"),
+            b"&".join([b"a=b"] * 1_000_000), 400,
+        ),
+        "a boundary of 60 KB": (UPLOAD.replace(b"=M", b"=" + b"M" * 60_000), b"x" * MEGABYTE, 400),
+        "options without end": (UPLOAD.replace(b"=M", b'="' + b'\\"; x="' * 8000), b"x", 400),
+        "many options": (UPLOAD.replace(b"=M", b"=M" + b"; a=b" * 10_000), b"x", 400),
+        "JSON for nobody": (post(b"Content-Type: application/json\r\n")[:-2], deep, 404),
+    }  # fmt: skip
+    found = {}
+    async with served(app) as address:
+        for name, (head, body, _) in kinds.items():
+            length = b"" if b"chunked" in head else b"Content-Length: %d\r\n" % len(body)
+            rest = body or b"%x\r\n%b\r\n0\r\n\r\n" % (len(bomb), bomb)
+            whole = head + length + b"Connection: close\r\n\r\n" + rest
+            found[name] = (await statuses(address, whole))[0]
+    assert found == {name: status for name, (*_, status) in kinds.items()}
+
+
+async def quiet(address: Address, *pieces: bytes, pause: float = 0.01) -> bool:
+    """Return whether the server shuts a connection on which too little comes."""
+    reader, writer = await asyncio.open_connection(*address)
+    for piece in pieces:
+        if not writer.transport.is_closing():
+            writer.write(piece)
+        await asyncio.sleep(pause)
+    try:
+        async with asyncio.timeout(1):
+            await reader.read(-1)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+    return True
+
+
+# What is sent, in pieces, and then nothing more.
+IDLE = {
+    "nothing": [],
+    "half a head": [get(b"/nowhere")[:-2]],
+    "a head that drips": [bytes([byte]) for byte in get(b"/nowhere")[:-2]],
+    "line ends": [b"\r\n"] * 30,
+    "line ends after an answer": [get(b"/nowhere"), *[b"\r\n"] * 30],
+    "half a head after an answer": [get(b"/nowhere"), b"G"],
+    "a body for nobody": [get(b"/nowhere", b"Content-Length: 1000\r\n"), *[b"x"] * 30],
+}
+
+
+async def test_nobody_is_waited_for_for_ever(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.1)
+    async with served(app) as address:
+        found = {name: await quiet(address, *pieces) for name, pieces in IDLE.items()}
+    assert found == dict.fromkeys(IDLE, True)
+    async with served(app, Uvicorns) as address:
+        shut = await asyncio.gather(*(quiet(address, *pieces) for pieces in IDLE.values()))
+    assert shut == [False] * len(IDLE)
+
+
+@pytest.mark.parametrize(("protocol", "alive"), [(Protocol, False), (Uvicorns, True)])
+async def test_a_reader_that_does_not_read_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, protocol: Any, alive: bool
+) -> None:
+    monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.1)
+    ended = asyncio.Event()
+
+    async def download(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(100):
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+        ended.set()
+
+    async with served(download, protocol) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(get(b"/"))
+        try:
+            async with asyncio.timeout(1):
+                await ended.wait()
+        except TimeoutError:
+            assert alive
+        else:
+            assert not alive
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize(("protocol", "written"), [(Protocol, False), (Uvicorns, True)])
+async def test_nothing_is_written_into_an_answer_that_is_under_way(
+    protocol: Any, written: bool
+) -> None:
+    """Rubbish behind a request put uvicorn's 400 into the midst of the file that was answered."""
+    begun = asyncio.Event()
+
+    async def download(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"1000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        begun.set()
+        await asyncio.sleep(0.1)
+        await send({"type": "http.response.body", "body": b"x" * 1000})
+
+    async with served(download, protocol) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(get(b"/"))
+        await begun.wait()
+        writer.write(b"rubbish\r\n\r\n")
+        with suppress(ConnectionError):
+            assert (b"HTTP" in (await reader.read(-1))[4:]) == written
+        writer.close()
+
+
+# Whom a request asks for, as no client writes it: the answer to a caller whose job it is, and to
+# another. A 200 is that of /download/1.
+SPELLINGS: dict[str, tuple[bytes, int, int]] = {
+    "plain": (get(b"/download/1"), 200, 404),
+    "an absolute target": (get(b"http://x/download/1"), 200, 404),
+    "an absolute target of elsewhere": (get(b"http://evil.example/download/1"), 200, 404),
+    "a slash too many": (get(b"//download/1"), 404, 404),
+    "a host with a question mark": (get(b"/download/1").replace(b"Host: x", b"Host: a?"), 200, 404),
+    "a host with a path": (
+        get(b"/download/1").replace(b"Host: x", b"Host: x/health?"), 200, 404,
+    ),
+    "a host with a user": (get(b"/download/1").replace(b"Host: x", b"Host: a@b:c"), 200, 404),
+    "dot segments": (get(b"/health/../download/1"), 404, 404),
+    "encoded dot segments": (get(b"/health/%2e%2e/download/1"), 404, 404),
+    "an encoded slash": (get(b"/health%2f..%2fdownload/1"), 404, 404),
+    "twice encoded": (get(b"/download%252f1"), 404, 404),
+    "a backslash": (get(b"/health\\..\\download\\1"), 404, 404),
+    "parameters of a segment": (get(b"/download;x/1"), 404, 404),
+    "another case": (get(b"/Download/1"), 404, 404),
+    "NUL at the end": (get(b"/download/1%00"), 400, 400),
+    "a line end": (get(b"/download/1%0d%0aX:%20y"), 400, 400),
+    "a number of another script": (get(b"/download/%d9%a1"), 400, 400),
+    "a slash at the end": (get(b"/download/1/"), 404, 404),
+    "a fragment": (get(b"/download/1#x"), 400, 400),
+    "another path beside it": (
+        get(b"/download/1", b"X-Original-URL: /health\r\nX-Rewrite-URL: /health\r\n"), 200, 404,
+    ),
+    "another address": (
+        get(b"/download/1", b"X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\n"
+            b"Forwarded: for=127.0.0.1;host=localhost\r\n"), 200, 404,
+    ),
+    "another name": (
+        get(b"/download/1", b"X-Forwarded-User: one\r\nX-Remote-User: one\r\nRemote-User: one\r\n"
+            b"X-Forwarded-Access-Token: orc_one\r\nCookie: key=orc_one\r\n"), 200, 404,
+    ),
+    "a key in the query": (get(b"/download/1?access_token=orc_one&key=orc_one"), 200, 404),
+    "another prefix": (
+        get(b"/download/1", b"X-Forwarded-Prefix: /health\r\nX-Script-Name: /health\r\n"), 200, 404,
+    ),
+    "another method": (
+        get(b"/terminate/1", b"X-HTTP-Method-Override: POST\r\nX-HTTP-Method: POST\r\n"
+            b"X-Method-Override: POST\r\n"), 405, 405,
+    ),
+    "another method in the query": (get(b"/terminate/1?_method=POST"), 405, 405),
+    "TRACE": (get(b"/download/1").replace(b"GET", b"TRACE"), 405, 405),
+    "OPTIONS": (get(b"*").replace(b"GET", b"OPTIONS"), 404, 404),
+    "PUT": (get(b"/download/1").replace(b"GET", b"PUT"), 405, 405),
+    "DELETE": (get(b"/download/1").replace(b"GET", b"DELETE"), 405, 405),
+}  # fmt: skip
+
+
+def ask_for_keys(system: System, folder: Path) -> None:
+    keys = IdentitySettings(api_keys_file=str(a_file(folder)))
+    object.__setattr__(system.context, "door", Door(keys))
+
+
+async def test_no_spelling_of_a_request_gives_anothers_rights(
+    system: System, app: Any, tmp_path: Path
+) -> None:
+    assert (await system.upload()).status_code == 201
+    ask_for_keys(system, tmp_path)
+    found = {}
+    async with served(app) as address:
+        for name, (raw, *_) in SPELLINGS.items():
+            told = []
+            for caller in ("one", "two"):
+                key = f"Authorization: Bearer {KEYS[caller]}\r\nConnection: close\r\n\r\n".encode()
+                told += await statuses(address, raw[:-2] + key)
+            found[name] = tuple(told)
+    assert found == {name: (own, others) for name, (_, own, others) in SPELLINGS.items()}
+    assert "terminate" not in system.jobs()[0]["spec"]
+
+
+async def test_no_answer_names_the_host_that_a_request_names(app: Any) -> None:
+    """Found in review: /swagger led on to http://HOST/swagger/."""
+    async with served(app) as address:
+        for path in (b"/swagger", b"/upload/", b"/v1/jobs/7/explain/", b"/download/x"):
+            raw = get(path, b"Connection: close\r\n").replace(b"Host: x", b"Host: evil.example")
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(raw)
+            assert b"evil" not in await reader.read(-1)
+            writer.close()
