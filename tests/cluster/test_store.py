@@ -231,7 +231,7 @@ async def test_what_is_stored_encrypted_is_served_as_before(server: Server) -> N
             assert found.get("x-amz-server-side-encryption") == answer
 
 
-def _installed(place: Place) -> dict[str, tuple[str, str]]:
+def installed(place: Place) -> dict[str, tuple[str, str]]:
     """Return the keys of the release: those that the pods are given."""
     keys = {}
     for who, part, prefix in (
@@ -250,17 +250,17 @@ def _installed(place: Place) -> dict[str, tuple[str, str]]:
 
 
 def test_operator_and_api_are_given_keys_that_may_do_no_more(place: Place) -> None:
-    keys = _installed(place)
+    keys = installed(place)
     assert len(set(keys.values())) == 3
     with place.forwarded(f"service/{RELEASE}-minio", 9000, NAMESPACE) as url:
         check(Server(url.removeprefix("http://"), keys))
 
 
 def test_a_store_that_cannot_encrypt_is_told_of_and_keys_outlive_an_upgrade(place: Place) -> None:
-    keys = _installed(place)
+    keys = installed(place)
     with place.configured("objectStore.serverSideEncryption=AES256"):
         until(lambda: REFUSES in _warnings(place), "health tells that nothing can be stored")
-        assert _installed(place) == keys
+        assert installed(place) == keys
     assert REFUSES not in _warnings(place)
     assert place.wait(place.upload("true")) == "Completed"
 
