@@ -2,8 +2,12 @@
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import uvloop
 
@@ -26,28 +30,59 @@ from orchestrator_wire import errors
 from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store
-from orchestrator_wire.unsigned import takes_unsigned_writes
+from orchestrator_wire.unsigned import PREFIX, takes_unsigned_writes
 
 log = logging.getLogger("orchestrator_api")
+T = TypeVar("T")
+PAUSE_SECONDS = 1.0
 UNSIGNED = (
     "The object store takes writes that nobody signed (CVE-2026-41145): whoever reaches it and "
     "knows the id of a key can replace files. Keep it out of everybody's reach, or use another."
+)
+REFUSES = (
+    "The object store refuses to store a test file, so that uploads will fail, too. Its answer is "
+    "in the API's log; objectStore in the values has the key and the encryption that it is given."
 )
 
 
 async def _prepare(store: Store, warnings: list[str]) -> None:
     """Make the bucket and try it, for as long as it takes: the object store may start after us."""
+    await _answered(store.make_bucket)
+    for test, warning in ((_refuses, REFUSES), (takes_unsigned_writes, UNSIGNED)):
+        try:
+            failed = await _answered(partial(test, store), final=errors.Refused)
+        except errors.StoreError as error:
+            log.warning("The object store could not be tried, and is not tried again: %s", error)
+            continue
+        if failed:
+            log.warning("%s", warning)
+            warnings.append(warning)
+
+
+async def _answered(
+    call: Callable[[], Awaitable[T]], final: tuple[type[Exception], ...] | type[Exception] = ()
+) -> T:
+    """Return what *call* returns, asked again while the store is away; raises what is *final*."""
     while True:
         try:
-            await store.make_bucket()
-            if await takes_unsigned_writes(store):
-                log.warning("%s", UNSIGNED)
-                warnings.append(UNSIGNED)
+            return await call()
+        except final:
+            raise
         except errors.StoreError as error:
-            log.warning("No bucket yet, trying again: %s", error)
-            await asyncio.sleep(1.0)
-        else:
-            return
+            log.warning("No object store yet, trying again: %s", error)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _refuses(store: Store) -> bool:
+    """Tell whether the store refuses an object as we ask for it; raises StoreDown."""
+    key = f"{PREFIX}{secrets.token_hex(16)}"
+    try:
+        await store.put(key, b"signed")
+        await store.delete(key)
+    except errors.Refused as error:
+        log.warning("The object store's answer to a test file: %s", error)
+        return True
+    return False
 
 
 async def main() -> None:

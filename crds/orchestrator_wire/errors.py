@@ -12,6 +12,7 @@ StoreError
 ├── NoSuchObject   the object is not there
 │   └── Replaced   there is another object than the one that was asked for
 └── StoreDown      the object store cannot serve now: try again after a pause
+    └── Refused    it is there and says no: trying the same again is seldom any use
 """
 
 
@@ -57,3 +58,17 @@ class Replaced(NoSuchObject):
 
 class StoreDown(StoreError):  # noqa: N818
     """The object store cannot serve now; try again after a pause."""
+
+
+class Refused(StoreDown):
+    """The object store is there and says no; its answer is in the message."""
+
+
+def store_error(status: int, sentence: str) -> StoreError:
+    """Return what an object store's answer of *status*, 300 or more, is as an error."""
+    if status == 404:
+        return NoSuchObject(sentence)
+    if status == 412:
+        return Replaced(sentence)
+    # What stands before a server says these for it.
+    return StoreDown(sentence) if status in {502, 503, 504} else Refused(sentence)

@@ -1,7 +1,7 @@
 """Objects in and out of any S3, streamed, without threads and without a copy in memory.
 
-The minio library signs (URLs that never leave this process); aiohttp moves the bytes. Signed so,
-a body needs no hash of its own and may be sent while it is being made.
+The minio library signs, aiohttp moves the bytes. A body is not part of what is signed, so it needs
+no hash of its own and may be sent while it is being made.
 """
 
 import asyncio
@@ -11,13 +11,15 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import urllib3
 from minio import Minio
+from minio.credentials.credentials import Credentials
 from minio.error import MinioException
+from minio.signer import sign_v4_s3
 from yarl import URL
 
 from orchestrator_wire import errors
@@ -32,7 +34,7 @@ PARTS_OF_A_SIZE = 2000
 SMALL_BYTES = 256 * 1024
 CHUNK = 1 << 16
 SENT_AT_ONCE = 1 << 18
-SIGNED_FOR = timedelta(hours=1)
+UNSIGNED_BODY = "UNSIGNED-PAYLOAD"
 ATTEMPTS = 3
 PAGE = 1000
 
@@ -48,7 +50,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a bucket is and how to get in: HOST:PORT of the server, region, keys, TLS or not."""
+    """Where a bucket is and how to get in: HOST:PORT of the server, region, keys, TLS or not.
+
+    *encryption* is what the server is asked to encrypt new objects with: nothing, `AES256` or
+    `aws:kms`, then with the key *kms_key_id* or the bucket's own.
+    """
 
     endpoint: str
     region: str
@@ -56,6 +62,17 @@ class Location:
     access_key: str
     secret_key: str
     secure: bool
+    encryption: str = ""
+    kms_key_id: str = ""
+
+    @property
+    def encryption_headers(self) -> dict[str, str]:
+        """Return the headers that every request which begins an object has."""
+        named = {
+            "x-amz-server-side-encryption": self.encryption,
+            "x-amz-server-side-encryption-aws-kms-key-id": self.kms_key_id,
+        }
+        return {name: value for name, value in named.items() if value}
 
 
 class Place(Protocol):
@@ -74,6 +91,7 @@ class Store:
     def __init__(self, signer: Minio, where: "Location") -> None:
         self._signer, self.where = signer, where
         self.bucket = where.bucket
+        self._credentials = Credentials(where.access_key, where.secret_key)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=60),
             connector=aiohttp.TCPConnector(limit=256),
@@ -198,6 +216,8 @@ class Store:
                     response.release()
             except (errors.StoreDown, aiohttp.ClientError, TimeoutError) as error:
                 if attempt == ATTEMPTS - 1:
+                    if isinstance(error, errors.StoreDown):
+                        raise
                     raise errors.StoreDown(f"{method} {key}: {error}") from error
                 await asyncio.sleep(0.1 * 4**attempt)
         raise AssertionError("unreachable")
@@ -211,18 +231,16 @@ class Store:
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
-        extra: dict[str, str | list[str] | tuple[str]] = {**(query or {})}
         try:
-            url = self._signer.get_presigned_url(
-                method, self.bucket, key, SIGNED_FOR, extra_query_params=extra
-            )
+            url, signed = self._sign(method, key, query or {})
             # A signed URL must not be encoded again. Bytes as such would be sent in one go, and
             # copied for it; so they go as pieces.
             response = await self._session.request(
                 method,
                 URL(url, encoded=True),
                 data=None if data is None else _in_pieces(data),
-                headers=(headers or {})
+                headers=signed
+                | (headers or {})
                 | ({} if data is None else {"Content-Length": str(len(data))}),
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -233,12 +251,39 @@ class Store:
         if response.status < 300:
             return response
         text = (await response.read())[:500].decode(errors="replace")
-        sentence = f"{method} {key}: {response.status} {text}"
-        if response.status == 404:
-            raise errors.NoSuchObject(sentence)
-        if response.status == 412:
-            raise errors.Replaced(sentence)
-        raise errors.StoreDown(sentence)
+        raise errors.store_error(response.status, f"{method} {key}: {response.status} {text}")
+
+    def _sign(self, method: str, key: str, query: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Return the URL and the headers of a request; what it asks for is in them, signed.
+
+        Not as a signed URL: S3 wants every x-amz- header signed, and the library's are not.
+        """
+        date = datetime.now(UTC)
+        url = self._signer._base_url.build(
+            method=method,
+            region=self.where.region,
+            bucket_name=self.bucket,
+            object_name=key,
+            query_params={**query},
+        )
+        # Parts of an upload are encrypted as it was begun, and must not say so again.
+        begins = (method == "PUT" and "uploadId" not in query) or "uploads" in query
+        headers = {
+            "Host": url.netloc,
+            "x-amz-content-sha256": UNSIGNED_BODY,
+            "x-amz-date": date.strftime("%Y%m%dT%H%M%SZ"),
+            **(self.where.encryption_headers if begins else {}),
+        }
+        signed: dict[str, Any] = sign_v4_s3(
+            method=method,
+            url=url,
+            region=self.where.region,
+            headers={**headers},
+            credentials=self._credentials,
+            content_sha256=UNSIGNED_BODY,
+            date=date,
+        )
+        return url.geturl(), signed
 
 
 class Upload:

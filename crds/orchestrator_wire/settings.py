@@ -19,6 +19,8 @@ class WireSettings(BaseSettings):
     s3_bucket: str = "orchestrator"
     s3_access_key: str
     s3_secret_key: str
+    s3_encryption: str = Field(default="", description="AES256, aws:kms, or nothing.")
+    s3_kms_key_id: str = ""
     callback_hosts: tuple[str, ...] = Field(
         default=(), description="Hosts that may be told of jobs' ends, as a JSON list."
     )
@@ -34,4 +36,6 @@ class WireSettings(BaseSettings):
             access_key=self.s3_access_key,
             secret_key=self.s3_secret_key,
             secure=self.s3_secure,
+            encryption=self.s3_encryption,
+            kms_key_id=self.s3_kms_key_id,
         )

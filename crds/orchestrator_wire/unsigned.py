@@ -21,7 +21,7 @@ _BODY = b"unsigned"
 
 
 async def takes_unsigned_writes(store: Store) -> bool:
-    """Try it with an object of our own, and take it away again; raises StoreDown."""
+    """Try it with an object of our own, and take it away again; raises StoreDown or Refused."""
     where = store.where
     key = f"{PREFIX}{secrets.token_hex(16)}"
     scheme = "https" if where.secure else "http"
@@ -35,6 +35,7 @@ async def takes_unsigned_writes(store: Store) -> bool:
         "X-Amz-Content-Sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
         "X-Amz-Decoded-Content-Length": str(len(_BODY)),
         "X-Amz-Trailer": "x-amz-checksum-crc32",
+        **where.encryption_headers,
     }
     timeout = aiohttp.ClientTimeout(total=10)
     try:
@@ -45,7 +46,7 @@ async def takes_unsigned_writes(store: Store) -> bool:
             await answer.read()
             taken = answer.status < 300
             if answer.status >= 500:
-                raise errors.StoreDown(f"the object store answers {answer.status}")
+                raise errors.store_error(answer.status, f"the object store answers {answer.status}")
     except (aiohttp.ClientError, TimeoutError) as error:
         raise errors.StoreDown(f"the object store cannot be asked: {error!r}") from error
     if taken:

@@ -23,8 +23,8 @@ from local.places import Place, chosen, kubeconfig, values_file
 from local.steps import Note, StepFailed
 from local.toolchain import BIN
 
-# Names of Secrets: the object store's keys, and what callbacks are signed with.
-STORE_SECRET, CALLBACK_SECRET = "object-store", "callbacks"
+# Name of the Secret with what callbacks are signed with.
+CALLBACK_SECRET = "callbacks"  # noqa: S105
 
 
 def _image_values() -> list[str]:
@@ -39,7 +39,7 @@ def _image_values() -> list[str]:
 
 
 def _prepare() -> None:
-    """Make what the chart expects to find: its namespace, and the object store's keys."""
+    """Make what the chart expects to find: its namespace, and a key for callbacks."""
     labels = {f"pod-security.kubernetes.io/{m}": "restricted" for m in ("enforce", "warn")}
     namespace = {
         "apiVersion": "v1",
@@ -47,8 +47,6 @@ def _prepare() -> None:
         "metadata": {"name": NAMESPACE, "labels": labels},
     }
     kubectl("apply", "--filename=-", stdin=json.dumps(namespace))
-    keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
-    _make_secret(STORE_SECRET, keys)
     _make_secret(CALLBACK_SECRET, {"signingKey": secrets.token_hex(20)})
 
 

@@ -1,6 +1,7 @@
 """The chart: renders, refuses what is wrong with a sentence, and gives no more rights than used."""
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -16,7 +17,7 @@ from orchestrator_crds.meta import API_VERSION
 from orchestrator_crds.names import SERVICE_ACCOUNT
 from tests.cluster.place import Place, until
 
-GOOD = ("objectStore.minio.enabled=true", "objectStore.existingSecret=keys")
+GOOD = ("objectStore.minio.enabled=true",)
 
 
 EXTERNAL = ("objectStore.endpoint=s3.example.org:443", "objectStore.existingSecret=keys")
@@ -75,10 +76,12 @@ def test_values_keep_to_the_schema(file: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        (["objectStore.endpoint=s3:443"], "Set objectStore.existingSecret, or existingSecret of"),
         (
-            ["objectStore.minio.enabled=true"],
-            "Set objectStore.existingSecret to the name of a Secret",
+            ["objectStore.endpoint=s3:443", "objectStore.api.existingSecret=keys"],
+            "Set objectStore.existingSecret, or existingSecret of",
         ),
+        ([*GOOD, "objectStore.serverSideEncryption=rot13"], "serverSideEncryption"),
         (["objectStore.existingSecret=keys"], "Set objectStore.endpoint to the HOST:PORT"),
         ([*GOOD, "api.replcias=2"], "replcias"),
         ([*GOOD, "jobs.namespace=orchestrator"], "jobs are shut in"),
@@ -297,6 +300,41 @@ def test_an_object_store_of_ones_own_brings_no_minio() -> None:
         "objectStore.existingSecret=keys",
     )
     assert not any("minio" in body["metadata"]["name"] for body in objects(*values))
+
+
+ELSEWHERE = "objectStore.endpoint=s3.example.org:443"
+
+
+@pytest.mark.parametrize(
+    ("values", "api", "operator"),
+    [
+        ([ELSEWHERE, "objectStore.existingSecret=k"], "k", "k"),
+        ([ELSEWHERE, "objectStore.existingSecret=k", "objectStore.api.existingSecret=a"], "a", "k"),
+        (
+            [ELSEWHERE, "objectStore.operator.existingSecret=o", "objectStore.api.existingSecret=a"],
+            "a", "o",
+        ),
+        (list(GOOD), "orchestrator-minio-api", "orchestrator-minio-operator"),
+        ([*GOOD, "objectStore.existingSecret=k"], "k", "k"),
+    ],
+)  # fmt: skip
+def test_operator_and_api_have_keys_of_their_own_and_root_is_minios_alone(
+    values: list[str], api: str, operator: str
+) -> None:
+    made = objects(*values)
+    used: dict[str, set[str]] = {"api": set(), "operator": set(), "minio": set()}
+    for body in made:
+        if body["kind"] == "Deployment":
+            text = json.dumps(body["spec"]["template"]["spec"])
+            found = re.findall(r'"secretKeyRef": {"key": "\w+", "name": "([^"]+)"}', text)
+            found += re.findall(r'"secretKeyRef": {"name": "([^"]+)"', text)
+            part = body["metadata"]["name"].removeprefix("orchestrator-")
+            used[part] = set(found)
+    minio = {"orchestrator-minio-root"} if values[0] == GOOD[0] else set()
+    assert used == {"api": {api}, "operator": {operator}, "minio": minio}
+    secrets = {body["metadata"]["name"]: body["data"] for body in made if body["kind"] == "Secret"}
+    assert set(secrets) == {n for n in {api, operator} | minio if "minio" in n}
+    assert len({value for data in secrets.values() for value in data.values()}) == 2 * len(secrets)
 
 
 def test_a_digest_wins_over_a_tag() -> None:

@@ -21,7 +21,17 @@ class FakeS3:
     forbid_uploads: bool = False
     # Whether a request must say that it is signed, be it truly or not.
     strict: bool = False
+    # What one that does not is answered then.
+    unsigned_status: int = 403
     down: bool = False
+    # What every request is answered with, if not 0.
+    status: int = 0
+    # Whether ETags are no digests of what was sent, as those of encrypted objects.
+    sealed: bool = False
+    # Whether it has no keys to encrypt with.
+    no_kms: bool = False
+    # (method, query's names, x-amz- headers, signed headers) of every request for an object.
+    asked: list[tuple[str, set[str], dict[str, str], str]] = field(default_factory=list)
     # Whether requests for a key fail.
     down_for: Callable[[str], bool] = lambda key: False
     # How many bytes of an answer are sent before the connection breaks.
@@ -35,12 +45,8 @@ class FakeS3:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         key = request.match_info["key"].removeprefix("/")
-        if self.down or self.down_for(key):
-            return web.Response(status=503)
-        if self.strict and not (
-            {"Authorization"} & set(request.headers) or "X-Amz-Signature" in request.query
-        ):
-            return web.Response(status=403)
+        if status := self._refusal(request, key):
+            return web.Response(status=status)
         body = await request.read()
         self.largest_body = max(self.largest_body, len(body))
         if not key:
@@ -54,17 +60,43 @@ class FakeS3:
             return self._multipart(request, key, upload, body)
         if request.method == "PUT":
             self.objects[key] = body
-            return web.Response(headers={"ETag": _etag(body)})
+            return web.Response(headers={"ETag": self._etag(body)})
         if request.method == "DELETE":
             self.objects.pop(key, None)
             return web.Response(status=204)
         return await self._read(request, key)
 
+    def _refusal(self, request: web.Request, key: str) -> int:
+        """Return the status that a request is refused with, or 0."""
+        if self.down or self.down_for(key):
+            return 503
+        if self.status:
+            return self.status
+        if key:
+            self._note(request)
+        if self.no_kms and "x-amz-server-side-encryption" in request.headers:
+            return 501
+        unsigned = not (
+            {"Authorization"} & set(request.headers) or "X-Amz-Signature" in request.query
+        )
+        return self.unsigned_status if self.strict and unsigned else 0
+
+    def _note(self, request: web.Request) -> None:
+        headers = {
+            k.lower(): v for k, v in request.headers.items() if k.lower().startswith("x-amz-")
+        }
+        signed = re.search("SignedHeaders=([^,]*)", request.headers.get("Authorization", ""))
+        names = signed[1] if signed else ""
+        self.asked.append((request.method, set(request.query), headers, names))
+
+    def _etag(self, data: bytes) -> str:
+        return _etag(data + b"sealed" * self.sealed)
+
     def _bucket(self, request: web.Request) -> web.Response:
         prefix = request.query.get("prefix", "")
         rows = "".join(
             f"<Contents><Key>{k}</Key><LastModified>{self.modified}</LastModified>"
-            f"<ETag>{_etag(v)}</ETag><Size>{len(v)}</Size></Contents>"
+            f"<ETag>{self._etag(v)}</ETag><Size>{len(v)}</Size></Contents>"
             for k, v in self.objects.items()
             if k.startswith(prefix)
         )
@@ -92,7 +124,7 @@ class FakeS3:
             return web.Response(status=204)
         if request.method == "PUT":
             self.uploads[upload][int(request.query["partNumber"])] = body
-            return web.Response(headers={"ETag": _etag(body)})
+            return web.Response(headers={"ETag": self._etag(body)})
         if upload not in self.uploads:
             return web.Response(status=404)
         parts = self.uploads.pop(upload)
@@ -100,14 +132,14 @@ class FakeS3:
         if self.lose_completion:
             self.lose_completion = False
             return web.Response(status=504)
-        return _xml(f"<R><ETag>{_etag(self.objects[key])}</ETag></R>")
+        return _xml(f"<R><ETag>{self._etag(self.objects[key])}</ETag></R>")
 
     async def _read(self, request: web.Request, key: str) -> web.StreamResponse:
         self.reads.append(key)
         data = self.objects.get(key)
         if data is None:
             return web.Response(status=404)
-        headers = {"ETag": _etag(data)}
+        headers = {"ETag": self._etag(data)}
         if request.headers.get("If-Match", headers["ETag"]) != headers["ETag"]:
             return web.Response(status=412)
         status = 200
@@ -137,7 +169,7 @@ def _xml(text: str) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def fake_s3() -> AsyncIterator[tuple[FakeS3, Store]]:
+async def fake_s3(**where: str) -> AsyncIterator[tuple[FakeS3, Store]]:
     """Serve a bucket on a loopback port; gives its state and a connection to it."""
     state = FakeS3()
     app = web.Application(client_max_size=1 << 30)
@@ -146,9 +178,8 @@ async def fake_s3() -> AsyncIterator[tuple[FakeS3, Store]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
-    store = Store.connect(
-        Location(f"127.0.0.1:{port}", "us-east-1", "bucket", "access", "secretsecret", secure=False)
-    )
+    endpoint, keys = f"127.0.0.1:{port}", ("access", "secretsecret")
+    store = Store.connect(Location(endpoint, "us-east-1", "bucket", *keys, secure=False, **where))
     try:
         yield state, store
     finally:

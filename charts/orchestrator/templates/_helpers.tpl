@@ -34,12 +34,27 @@ app.kubernetes.io/component: {{ .part }}
 {{- end -}}
 {{- end }}
 
+{{/* Name of the Secret with a part's key to the store; call with (dict "root" $ "part" "api"). */}}
 {{- define "orchestrator.storeSecret" -}}
-{{- required "Set objectStore.existingSecret to the name of a Secret with the keys accessKey and secretKey." .Values.objectStore.existingSecret -}}
+{{- $store := .root.Values.objectStore -}}
+{{- $named := (get $store .part).existingSecret | default $store.existingSecret -}}
+{{- if $named -}}
+{{ $named }}
+{{- else if $store.minio.enabled -}}
+{{ .root.Release.Name }}-minio-{{ .part }}
+{{- else -}}
+{{- fail "Set objectStore.existingSecret, or existingSecret of objectStore.operator and objectStore.api, to the name of a Secret with the keys accessKey and secretKey." -}}
+{{- end -}}
 {{- end }}
 
-{{/* Environment that API and operator share. */}}
+{{/* Name of the Secret with the key of MinIO's root. */}}
+{{- define "orchestrator.rootSecret" -}}
+{{- .Values.objectStore.minio.existingRootSecret | default (printf "%s-minio-root" .Release.Name) -}}
+{{- end }}
+
+{{/* Environment that API and operator share; call with (dict "root" $ "part" "api"). */}}
 {{- define "orchestrator.environment" -}}
+{{- with .root -}}
 - name: ORCHESTRATOR_NAMESPACE
   value: {{ .Release.Namespace }}
 - name: ORCHESTRATOR_JOBS_NAMESPACE
@@ -62,6 +77,11 @@ app.kubernetes.io/component: {{ .part }}
     secretKeyRef:
       name: {{ include "orchestrator.storeSecret" $ }}
       key: {{ $key }}
+{{- end }}
+- name: ORCHESTRATOR_S3_ENCRYPTION
+  value: {{ .Values.objectStore.serverSideEncryption | quote }}
+- name: ORCHESTRATOR_S3_KMS_KEY_ID
+  value: {{ .Values.objectStore.kmsKeyID | quote }}
 {{- end }}
 {{- end }}
 

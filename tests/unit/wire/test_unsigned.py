@@ -21,5 +21,9 @@ async def test_a_store_that_takes_what_nobody_signed_is_told_apart(store: Pair) 
 async def test_a_store_that_is_away_says_nothing(store: Pair) -> None:
     state, s3 = store
     state.down = True
-    with pytest.raises(errors.StoreDown):
+    with pytest.raises(errors.StoreDown) as found:
+        await takes_unsigned_writes(s3)
+    assert not isinstance(found.value, errors.Refused)
+    state.down, state.status = False, 501
+    with pytest.raises(errors.Refused):
         await takes_unsigned_writes(s3)

@@ -1,0 +1,110 @@
+"""The object store from a job's pod, over real HTTP: nothing of anybody's is read, written or listed."""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from minio.credentials.credentials import Credentials
+from minio.signer import presign_v4
+
+from local.paths import NAMESPACE, RELEASE
+from tests.attack.stranger import Stranger
+from tests.attack.test_network import in_a_job
+from tests.cluster.place import Place, until
+from tests.cluster.test_store import BUCKET, installed
+
+POLICY = f"{RELEASE}-minio"
+# Makes each request of a list (method, path, headers, body) and prints what came back.
+ASK = """
+import http.client, json, sys
+host, calls, found = sys.argv[1], json.loads(sys.argv[2]), []
+for method, path, headers, body in calls:
+    try:
+        connection = http.client.HTTPConnection(host, 9000, timeout=3)
+        connection.request(method, path, body.encode(), headers)
+        answer = connection.getresponse()
+        found.append([answer.status, len(answer.read())])
+    except OSError as error:
+        found.append([0, 0])
+print(json.dumps(found))
+"""
+FORGED = "forged"
+
+
+def _calls(host: str, keys: dict[str, tuple[str, str]], key: str) -> list[tuple[Any, ...]]:
+    """Return requests that each would succeed if the store could be reached."""
+
+    def signed(method: str, target: str) -> tuple[Any, ...]:
+        url = presign_v4(
+            method=method,
+            url=urlsplit(f"http://{host}:9000/{BUCKET}{target}"),
+            region="us-east-1",
+            credentials=Credentials(*keys["api"]),
+            date=datetime.now(UTC),
+            expires=3600,
+        )
+        return (method, f"{url.path}?{url.query}", {}, "")
+
+    # Written by nobody, which this server takes from whoever knows the id of a key.
+    credential = f"{keys['api'][0]}%2F20260101%2Fus-east-1%2Fs3%2Faws4_request"
+    checksum = base64.b64encode(zlib.crc32(FORGED.encode()).to_bytes(4, "big")).decode()
+    body = f"{len(FORGED):x}\r\n{FORGED}\r\n0\r\nx-amz-checksum-crc32:{checksum}\r\n\r\n"
+    headers = {
+        "Content-Encoding": "aws-chunked",
+        "X-Amz-Content-Sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "X-Amz-Decoded-Content-Length": str(len(FORGED)),
+        "X-Amz-Trailer": "x-amz-checksum-crc32",
+    }
+    return [
+        # As if a URL that was signed for somebody else had leaked.
+        signed("GET", f"/{key}"),
+        signed("HEAD", ""),
+        signed("GET", "?list-type=2&prefix="),
+        ("PUT", f"/{BUCKET}/{key}?X-Amz-Credential={credential}", headers, body),
+        ("GET", "/minio/health/live", {}, ""),
+    ]
+
+
+@contextmanager
+def _unguarded(place: Place) -> Iterator[None]:
+    """Take the store's own network policy away while the block runs."""
+    found = place.get("networkpolicy", POLICY, NAMESPACE)
+    kept = {k: found["metadata"][k] for k in ("name", "namespace", "labels", "annotations")}
+    place.kubectl("delete", "networkpolicy", POLICY, f"--namespace={NAMESPACE}")
+    try:
+        yield
+    finally:
+        body = {**found, "metadata": kept}
+        body.pop("status", None)
+        place.kubectl("create", "--filename=-", f"--namespace={NAMESPACE}", stdin=json.dumps(body))
+
+
+def test_no_job_and_no_stranger_reaches_the_object_store(place: Place, stranger: Stranger) -> None:
+    number = place.upload("echo secret > result")
+    assert place.wait(number) == "Completed"
+    results = place.poll(number).content
+    host = place.get("service", f"{RELEASE}-minio", NAMESPACE)["spec"]["clusterIP"]
+    calls = _calls(host, installed(place), place.job(number)["status"]["results"]["key"])
+    words = (host, json.dumps(calls))
+    nothing = [[0, 0]] * len(calls)
+    assert in_a_job(place, "thief", ASK, *words) == nothing
+    assert stranger.run(ASK, *words) == nothing
+    assert place.poll(number).content == results
+
+    # Without the policy of the store, the same succeeds from outside, and still not from a job.
+    with _unguarded(place):
+        reached = until(
+            lambda: (found := stranger.run(ASK, *words)) != nothing and found, "it is reached"
+        )
+        assert in_a_job(place, "thief", ASK, *words) == nothing
+    assert [status for status, _ in reached] == [200] * len(calls)
+    assert reached[0][1] == len(results)
+    # What was forged is not served.
+    answer = place.poll(number)
+    assert answer.status_code >= 400, answer.headers
+    until(lambda: stranger.run(ASK, *words) == nothing, "the store is shut off again")
