@@ -202,7 +202,8 @@ def _lowest(
     if enough_at(knob.now):
         return knob.now
     if knob.counts_nodes:
-        return knob.now + _least(lambda n: enough_at(knob.now + n), MOST_NODES)
+        # Never beyond what is known to be enough: more nodes may let in a larger job, and not this.
+        return knob.now + _least(lambda n: enough_at(knob.now + n), turned[knob] - knob.now)
     step = dict(job.group.demand.amounts)[knob.resource] if knob.resource else 1
     enough = _used(at(turned[knob]), knob, job)
     steps = max(-(-(enough - knob.now) // step), 1)
@@ -210,7 +211,7 @@ def _lowest(
     found = at(value)
     if not found.reached(job.name):
         # A little more room can let in a larger job that comes first; just as much does not.
-        return enough
+        return enough if enough_at(enough) else turned[knob]
     # A whole job's step may be more than what was missing.
     return _used(found, knob, job) if knob.resource else value
 

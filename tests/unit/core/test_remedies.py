@@ -127,6 +127,32 @@ def test_each_remedy_is_enough_and_a_step_less_of_it_is_not(
                 assert one.name not in names(plan(after)), (remedy, change)
 
 
+def test_nodes_that_would_let_in_larger_jobs_first_are_not_offered() -> None:
+    """With three more nodes the job starts, with four larger ones do in its place."""
+
+    line = [*[(u, TWO) for u in "aacc"], *[(u, SMALL) for u in "baaa"]]
+    queue = [
+        job(f"j{n}", user, demand=demand, since=NOW - 50 + n)
+        for n, (user, demand) in enumerate(line)
+    ]
+    limits_of = {"p": (2, 3, "2", "4", 3), "q": (3, 1, "5", "5", 2)}
+    found = [
+        a_quota(
+            name,
+            maxRunning=running,
+            maxRunningPerUser=each,
+            maxResources={"cpu": cores},
+            maxResourcesPerUser={"cpu": own},
+            users={"b": {"maxRunning": named}},
+        )
+        for name, (running, each, cores, own, named) in limits_of.items()
+    ]
+    pools = {"cpu": pool(node("n1", cpu="2"))}
+    snapshot = world(queue, *found, holding=[held("b", node="n1", since=NOW)], pools=pools)
+    (remedy,) = [one for one in remedies(snapshot, "j6") if one.changes]
+    assert "j6" in names(plan(applied(snapshot, found, remedy)))
+
+
 def only(snapshot: Snapshot, name: str) -> list[str]:
     return [remedy.message for remedy in remedies(snapshot, name)]
 
