@@ -85,7 +85,8 @@ HYPERKUBE_NAMES = (
 )
 
 _SOURCES = (GO_MODULE, MINIO_MODULE)
-BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS)])
+# The same in every checkout, so without the place of this one.
+BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS).replace(str(ROOT), "")])
 
 
 def _of_tests(name: str, program: Program) -> Path:
