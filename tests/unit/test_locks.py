@@ -35,7 +35,7 @@ def test_images_run_the_versions_that_are_tested(name: str) -> None:
     assert {k: v for k, v in pins(name).items() if tested.get(k) != v} == {}
 
 
-@pytest.mark.parametrize("name", ["operator", "api", "dev"])
+@pytest.mark.parametrize("name", ["operator", "api", "dev", "go"])
 def test_every_pin_has_hashes(name: str) -> None:
     text = (LOCKS / f"{name}.txt").read_text()
     assert text.count("==") <= text.count("--hash=sha256:")

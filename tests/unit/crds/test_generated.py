@@ -10,6 +10,15 @@ import yaml
 from local.generate import definition, files
 from orchestrator_crds import KINDS, Resource
 
+# What of a pod is nobody's to choose, and what is the administrator's alone.
+NOBODYS = {
+    "capabilities", "devices", "hostIPC", "hostNetwork", "hostPID", "hostPath", "initContainers", "nodeName",
+    "privileged", "resourceClaims", "securityContext", "serviceAccountName", "subPath", "volumeMounts", "volumes",
+}  # fmt: skip
+ADMINISTRATORS = {
+    "data", "egress", "entrypoint", "env", "hostUsers", "image", "imagePullPolicy", "networkIsolation",
+    "nodePools", "nodeSelector", "runtimeClassName", "tolerations",
+}  # fmt: skip
 FORBIDDEN = {"$ref", "$defs", "anyOf", "const", "examples", "uniqueItems", "title"}
 
 
@@ -47,6 +56,20 @@ def test_every_field_is_described(kind: type[Resource]) -> None:
 def test_nothing_is_there_that_a_structural_schema_forbids(kind: type[Resource]) -> None:
     for path, node in nodes(schema_of(kind)):
         assert not FORBIDDEN & set(node), path
+
+
+def test_no_resource_reaches_into_a_pod_and_a_job_not_even_into_its_service() -> None:
+    found = {
+        kind.__name__: {
+            path.rpartition(".")[2].removesuffix("[]") for path, _ in nodes(schema_of(kind))
+        }
+        for kind in KINDS
+    }
+    assert not NOBODYS & set().union(*found.values())
+    assert not ADMINISTRATORS & found["OrchestratorJob"]
+    # All of them are names that a field could have.
+    elsewhere = found["OrchestratorService"] | found["OrchestratorNodePool"]
+    assert ADMINISTRATORS - elsewhere == set()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
