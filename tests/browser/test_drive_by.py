@@ -140,8 +140,8 @@ def prepared(system: System, home: Home) -> tuple[dict[str, str], dict[str, str]
         raw = payload.encode() if isinstance(payload, str) else payload
         at = f"{home.url}/call/{number}"
         wide = raw.startswith(b"\xff\xfe")
-        words = [text.encode("utf-16-le") if wide else text.encode() for text in ("HOME", at)]
-        data = raw.replace(*words)
+        mark, there = (t.encode("utf-16-le" if wide else "ascii") for t in ("HOME", at))
+        data = raw.replace(mark, there)
         wrote, said = 2 * number + 1, 2 * number + 2
         key = f"jobs/{number}/results-1.zip"
         system.s3.objects[key] = data
