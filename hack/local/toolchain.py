@@ -38,6 +38,8 @@ PACKAGES = {
     "util-linux": "/usr/bin/unshare",
 }
 
+BROWSER = {"chromium": "/usr/bin/chromium"}
+
 _VERSION = "k8s.io/component-base/version"
 _PLAIN = "-s -w"
 _STAMPED = (
@@ -102,7 +104,16 @@ SCORE = _of_tests("kube-score", _SCORE)
 
 def install_packages(note: Note) -> None:
     """Install the Debian packages that are missing; needs root only when one is."""
-    missing = [name for name, file in PACKAGES.items() if not _present(file)]
+    _install(PACKAGES, note)
+
+
+def install_browser(note: Note) -> None:
+    """Install the browser that tests are run in."""
+    _install(BROWSER, note)
+
+
+def _install(packages: dict[str, str], note: Note) -> None:
+    missing = [name for name, file in packages.items() if not _present(file)]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:

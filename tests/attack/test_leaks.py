@@ -1,0 +1,121 @@
+"""What must stay secret is found nowhere: not in objects, logs, events, the audit log or answers."""
+
+import base64
+import json
+import re
+import secrets
+from pathlib import Path
+
+import httpx2
+
+from local.paths import AUDIT_LOG, JOBS_NAMESPACE, NAMESPACE
+from tests.cluster.place import Place, until
+
+# What no text may hold whosoever it is of: a signed address, or a token.
+SHAPES = {
+    "a signed address": re.compile(r"X-Amz-(?:Signature|Credential)=[\w%]"),
+    "a token": re.compile(r"ey" + r"JhbGci[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"),
+}
+SHORTEST = 8
+# Helm keeps the whole release in one; kubelets put these beside every pod.
+NOT_SECRET = {"helm.sh/release.v1"}
+
+
+def credentials(place: Place) -> dict[str, str]:
+    """Return what the Secrets of the system hold: where -> the text."""
+    items = json.loads(place.kubectl("get", "secrets", f"--namespace={NAMESPACE}", "-ojson"))[
+        "items"
+    ]
+    return {
+        f"{item['metadata']['name']}/{key}": text
+        for item in items
+        if item["type"] not in NOT_SECRET
+        for key, value in item.get("data", {}).items()
+        if len(text := base64.b64decode(value).decode(errors="replace").strip()) >= SHORTEST
+    }
+
+
+def objects(place: Place) -> dict[str, str]:
+    """Return everything that the cluster holds, Secrets apart, as YAML by kind."""
+    kinds = place.kubectl("api-resources", "--verbs=list", "--output=name").split()
+    return {
+        f"objects: {kind}": place.kubectl("get", kind, "--all-namespaces", "-oyaml", check=False)
+        for kind in kinds
+        if kind != "secrets" and not kind.endswith(".metrics.k8s.io")
+    }
+
+
+def logs(place: Place) -> dict[str, str]:
+    """Return the logs of every container of the system and of jobs that are still there."""
+    found = {}
+    for namespace in (NAMESPACE, JOBS_NAMESPACE):
+        where = f"--namespace={namespace}"
+        for pod in place.kubectl("get", "pods", where, "-oname").split():
+            found[f"log: {pod}"] = place.kubectl(
+                "logs", where, pod, "--all-containers", "--tail=-1", check=False
+            )
+    return found
+
+
+def answers(place: Place, number: int, headers: dict[str, str]) -> dict[str, str]:
+    """Return what the API answers to right and wrong requests, heads and bodies."""
+    described = httpx2.get(f"{place.front}/api-docs/openapi.json", timeout=60).json()["paths"]
+    paths = [path.replace("{job_id}", n) for path in described for n in (str(number), "0", "x")]
+    found = {}
+    for path in {*paths, "/swagger/", "/api-docs/openapi.json", "/nowhere", "/metrics"}:
+        for method in ("GET", "POST", "PUT"):
+            if path.startswith("/terminate") and method == "POST":
+                continue
+            # A key in the address, too, where some put it.
+            params = {"access_token": headers["Authorization"].removeprefix("Bearer ")}
+            told = httpx2.request(
+                method, place.front + path, headers=headers, params=params, timeout=60
+            )
+            found[f"answer: {method} {path}"] = f"{told.headers}\n{told.text}"
+    return found
+
+
+def seen(place: Place, number: int, headers: dict[str, str]) -> dict[str, str]:
+    """Return every text that others than the system itself may come to see."""
+    found = answers(place, number, headers) | objects(place) | logs(place)
+    found["metrics"] = place.kubectl("get", "--raw", "/metrics")
+    if place.local:
+        found |= {
+            f"log: {path.name}": path.read_text(errors="replace")
+            for path in sorted(Path(AUDIT_LOG).parent.glob("*.log"))
+        }
+    return found
+
+
+def test_no_credential_is_found_anywhere(place: Place) -> None:
+    key, token = f"orc_{secrets.token_hex(32)}", secrets.token_urlsafe(40)
+    headers = {"Authorization": f"Bearer {key}", "Cookie": f"session={token}"}
+    canary = f"canary-{secrets.token_hex(8)}"
+    script = f"echo {canary}; sleep 3; exit 3"
+    # What is planted: a job that prints it, and an object that has it in its name.
+    number = place.upload(script)
+    place.apply("OrchestratorQuota", canary, {"onlyUsers": ["nobody"], "maxRunning": 1})
+    place.wait(number, "Running")
+    running = logs(place)
+    place.wait(number)
+    until(lambda: canary in place.poll(number).text, "its end is told")
+    texts = running | seen(place, number, headers)
+
+    hits = {where for where, text in texts.items() if canary in text}
+    kinds = {where.partition(": ")[0] for where in hits}
+    assert kinds == {"objects", "answer", "log"}, "the counter-proof: what is planted is found"
+    assert f"log: pod/job-{number}-1" in hits
+    assert not place.local or f"log: {Path(AUDIT_LOG).name}" in hits
+
+    secret = credentials(place) | {"the API key": key, "the cookie": token}
+    assert len(secret) > 4
+    leaked = {
+        (where, name)
+        for where, text in texts.items()
+        for name, value in secret.items()
+        if value in text or base64.b64encode(value.encode()).decode() in text
+    }
+    leaked |= {
+        (where, n) for where, text in texts.items() for n, s in SHAPES.items() if s.search(text)
+    }
+    assert not leaked
