@@ -261,8 +261,15 @@ def test_a_store_that_cannot_encrypt_is_told_of_and_keys_outlive_an_upgrade(plac
     with place.configured("objectStore.serverSideEncryption=AES256"):
         until(lambda: REFUSES in _warnings(place), "health tells that nothing can be stored")
         assert installed(place) == keys
+    # For a moment yet, the replica before answers, too.
+    until(lambda: _replicas(place) == 1, "it is gone")
     assert REFUSES not in _warnings(place)
     assert place.wait(place.upload("true")) == "Completed"
+
+
+def _replicas(place: Place) -> int:
+    selector = "--selector=app.kubernetes.io/component=api"
+    return len(place.kubectl("get", "pods", f"--namespace={NAMESPACE}", selector, "-oname").split())
 
 
 def _warnings(place: Place) -> str:
