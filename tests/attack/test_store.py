@@ -14,8 +14,9 @@ from minio.signer import presign_v4
 
 from local.paths import NAMESPACE, RELEASE
 from tests.attack.stranger import Stranger
-from tests.attack.test_network import in_a_job
+from tests.attack.test_network import ROOMY, in_a_job
 from tests.cluster.place import Place, until
+from tests.cluster.test_life import service
 from tests.cluster.test_store import BUCKET, installed
 
 POLICY = f"{RELEASE}-minio"
@@ -92,7 +93,8 @@ def test_no_job_and_no_stranger_reaches_the_object_store(place: Place, stranger:
     calls = _calls(host, installed(place), place.job(number)["status"]["results"]["key"])
     words = (host, json.dumps(calls))
     nothing = [[0, 0]] * len(calls)
-    assert in_a_job(place, "thief", ASK, *words) == nothing
+    thief = service(place, "thief", resources=ROOMY)
+    assert in_a_job(place, thief, ASK, *words) == nothing
     assert stranger.run(ASK, *words) == nothing
     assert place.poll(number).content == results
 
@@ -101,7 +103,7 @@ def test_no_job_and_no_stranger_reaches_the_object_store(place: Place, stranger:
         reached = until(
             lambda: (found := stranger.run(ASK, *words)) != nothing and found, "it is reached"
         )
-        assert in_a_job(place, "thief", ASK, *words) == nothing
+        assert in_a_job(place, thief, ASK, *words) == nothing
     assert [status for status, _ in reached] == [200] * len(calls)
     assert reached[0][1] == len(results)
     # What was forged is not served.
