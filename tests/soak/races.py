@@ -5,8 +5,10 @@ what REST answered to the termination holds. An independent monitor reads the jo
 """
 
 import asyncio
+import io
 import itertools
 import random
+import zipfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +45,8 @@ class Monitor:
     """Every state that every job of the service was seen in."""
 
     states: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    # The whole of what each was seen in last.
+    last: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     async def watch(self, kube: Kube) -> None:
         """Take down states, for ever; a watch that ends is begun where it was."""
@@ -60,6 +64,7 @@ class Monitor:
 
     def _take(self, body: dict[str, Any]) -> None:
         status, states = body["status"], self.states[body["metadata"]["name"]]
+        self.last[body["metadata"]["name"]] = status
         state = (status["phase"], status.get("reason", ""))
         if not states or states[-1] != state:
             states.append(state)
@@ -108,7 +113,7 @@ class Races:
         dice = random.Random(f"{self.seed}/{number}")
         ends_at = DEADLINE_SECONDS + dice.uniform(-SPREAD_SECONDS, SPREAD_SECONDS)
         stops_at = DEADLINE_SECONDS + dice.uniform(-SPREAD_SECONDS, SPREAD_SECONDS)
-        script = f"echo {number} > out; sleep {ends_at:.3f}"
+        script = f"echo {number} > out; echo wrote; sleep {ends_at:.3f}"
         job = await self._upload(script, user=900_000 + number % 50)
         name = f"job-{job}"
         await self._until(name, "Running")
@@ -136,9 +141,16 @@ class Races:
             self.problems.append(f"{name}: told as {seen} after its termination was answered 200")
 
     async def _check_results(self, name: str, job: int) -> None:
+        status = self.monitor.last[name]
         async with self.session.get(f"{FRONT}/download_partial/{job}") as answer:
-            if answer.status != 200 or b"out" not in await answer.read():
-                self.problems.append(f"{name}: its results are gone")
+            body = await answer.read()
+        names = zipfile.ZipFile(io.BytesIO(body)).namelist() if answer.status == 200 else []
+        # A pod that starts slowly is told to stop before run.sh comes to its first line.
+        due = {"run.sh", "out"} if "wrote" in status.get("logTail", "") else {"run.sh"}
+        if "results" not in status or not due.issubset(names):
+            self.problems.append(
+                f"{name}: its results are gone: {answer.status} with {names}, {status}"
+            )
 
     async def _upload(self, script: str, user: int) -> int:
         form = aiohttp.FormData({"user_id": str(user), "service": SERVICE})
