@@ -18,8 +18,8 @@ from aiohttp import web
 from orchestrator_api.app import create_app
 from tests.browser.chromium import Browser, chromium
 from tests.support.builders import CREATED, SHA, job_body
+from tests.support.loopback import listening, served
 from tests.support.system import System
-from tests.unit.api.test_serving import served
 
 HTML, SVG, XHTML, XML = "text/html", "image/svg+xml", "application/xhtml+xml", "text/xml"
 NAMESPACE = 'xmlns="http://www.w3.org/1999/xhtml"'
@@ -121,12 +121,9 @@ async def home() -> AsyncIterator[Home]:
     found = Home()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", found.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield found
-    await runner.cleanup()
+    async with listening(app) as endpoint:
+        found.url = f"http://{endpoint}"
+        yield found
 
 
 def prepared(system: System, home: Home) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The API really served: uvicorn on a loopback port, in a thread, over fakes at the wire."""
+"""The API as it is served in production, on a loopback port, in a thread, over fakes at the wire."""
 
 import asyncio
 import threading
@@ -10,12 +10,12 @@ from hashlib import md5
 from typing import Any
 
 import httpx2
-import uvicorn
 
 from orchestrator_api.app import create_app
 from orchestrator_api.identity.door import Door
 from orchestrator_crds.record import record
 from orchestrator_crds.service import Retention
+from tests.support import loopback
 from tests.support.builders import KEY, SHA, job_body, quota_body, service_body
 from tests.support.fake_kube import FakeKube, fake_kube
 from tests.support.fake_s3 import FakeS3, fake_s3
@@ -84,38 +84,31 @@ def _quota() -> dict[str, Any]:
     return quota_body(status={"inForce": spec}, **spec)
 
 
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """Signals are the main thread's."""
-
-
 @contextmanager
 def served(door: Door) -> Iterator[Served]:
     """Serve the API with this door while the block runs."""
     begun: Future[Served] = Future()
-    server: list[uvicorn.Server] = []
+    over = asyncio.Event()
 
     async def run() -> None:
         async with fake_kube() as cluster, fake_s3() as store:
             _fill(cluster[0], store[0])
-            async with api_over(cluster, store, door) as system:
-                app = create_app(system.context)
-                config = uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", lifespan="off")
-                server.append(_Server(config))
-                task = asyncio.create_task(server[0].serve())
-                while not server[0].started:
-                    await asyncio.sleep(0.01)
-                port = server[0].servers[0].sockets[0].getsockname()[1]
+            async with (
+                api_over(cluster, store, door) as system,
+                loopback.served(create_app(system.context)) as (host, port),
+            ):
                 loop = asyncio.get_running_loop()
-                url = f"http://127.0.0.1:{port}"
+                url = f"http://{host}:{port}"
                 begun.set_result(Served(url, cluster[0], store[0], loop, system))
-                await task
+                await over.wait()
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
     try:
-        yield begun.result(timeout=30)
+        found = begun.result(timeout=30)
+        try:
+            yield found
+        finally:
+            found.loop.call_soon_threadsafe(over.set)
     finally:
-        for one in server:
-            one.should_exit = True
         thread.join()

@@ -18,6 +18,7 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from orchestrator_wire.kube import Kube, now
+from tests.support.loopback import listening
 from tests.support.merge import merged
 
 _PATH = re.compile(
@@ -183,14 +184,9 @@ async def fake_kube() -> AsyncIterator[tuple[FakeKube, Kube]]:
     state = FakeKube()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", state.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    kube = Kube(client.Configuration(host=f"http://127.0.0.1:{port}"))
-    try:
-        yield state, kube
-    finally:
-        await kube.close()
-        await runner.cleanup()
+    async with listening(app) as endpoint:
+        kube = Kube(client.Configuration(host=f"http://{endpoint}"))
+        try:
+            yield state, kube
+        finally:
+            await kube.close()

@@ -9,6 +9,7 @@ from hashlib import md5
 from aiohttp import web
 
 from orchestrator_wire.s3 import Location, Store
+from tests.support.loopback import listening
 
 
 @dataclass
@@ -174,14 +175,12 @@ async def fake_s3(**where: str) -> AsyncIterator[tuple[FakeS3, Store]]:
     state = FakeS3()
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/bucket{key:.*}", state.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    endpoint, keys = f"127.0.0.1:{port}", ("access", "secretsecret")
-    store = Store.connect(Location(endpoint, "us-east-1", "bucket", *keys, secure=False, **where))
-    try:
-        yield state, store
-    finally:
-        await store.close()
-        await runner.cleanup()
+    keys = ("access", "secretsecret")
+    async with listening(app) as endpoint:
+        store = Store.connect(
+            Location(endpoint, "us-east-1", "bucket", *keys, secure=False, **where)
+        )
+        try:
+            yield state, store
+        finally:
+            await store.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from aiohttp import web
 from orchestrator_api.app import create_app
 from orchestrator_api.operator import Operator
 from tests.support.builders import job_body
+from tests.support.loopback import listening
 from tests.support.system import System, client
 
 ANSWER = {
@@ -27,23 +29,17 @@ Serve = Callable[[Any], Any]
 @pytest.fixture
 async def serve(system: System) -> AsyncIterator[Serve]:
     """Give *system* an operator at the wire that answers what the test says."""
-    runners = []
+    async with AsyncExitStack() as servers:
 
-    async def start(handler: Any) -> None:
-        app = web.Application()
-        app.add_routes([web.get("/explain/{name}", handler)])
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        runners.append(runner)
-        operator = Operator("127.0.0.1", runner.addresses[0][1])
-        context = replace(system.context, operator=operator)
-        await system.rest.aclose()
-        system.rest = client(create_app(context))
+        async def start(handler: Any) -> None:
+            app = web.Application()
+            app.add_routes([web.get("/explain/{name}", handler)])
+            host, port = (await servers.enter_async_context(listening(app))).split(":")
+            context = replace(system.context, operator=Operator(host, int(port)))
+            await system.rest.aclose()
+            system.rest = client(create_app(context))
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+        yield start
 
 
 async def settled(system: System, name: str, **status: Any) -> None:

@@ -25,6 +25,7 @@ from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.identity.oidc import Issuer
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.identity.rates import Most, Rates
+from tests.support.loopback import listening
 from tests.support.system import System
 
 KEYS = {name: f"orc_{name}" for name in ("one", "two", "portal", "admin")}
@@ -334,13 +335,9 @@ async def login() -> AsyncIterator[Login]:
             web.get("/jwks", found.jwks),
         ]
     )
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield found
-    await runner.cleanup()
+    async with listening(app) as endpoint:
+        found.url = f"http://{endpoint}"
+        yield found
 
 
 def a_door(login: Login, **more: Any) -> Door:

@@ -2,8 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator_api import serving
 from orchestrator_api.identity.door import Door, IdentitySettings
-from orchestrator_api.serving import Protocol, server
+from orchestrator_api.serving import Protocol
+from tests.support.loopback import served
 from tests.support.raw import (
     FLOODS,
     LAST,
@@ -42,20 +42,6 @@ class Lenient(Protocol):
         super().__init__(*arguments, **named)
         for name in LENIENT:
             self.parser.set_dangerous_leniencies(**{f"lenient_{name}": True})
-
-
-@asynccontextmanager
-async def served(app: Any, protocol: Any = Protocol) -> AsyncIterator[Address]:
-    """Serve *app* on loopback while the block runs."""
-    one = server(app, 0, protocol=protocol)
-    task = asyncio.create_task(one.serve())
-    while not one.started:
-        await asyncio.sleep(0.005)
-    try:
-        yield "127.0.0.1", one.servers[0].sockets[0].getsockname()[1]
-    finally:
-        one.should_exit = one.force_exit = True
-        await task
 
 
 @pytest.fixture

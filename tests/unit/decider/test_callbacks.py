@@ -20,6 +20,7 @@ from orchestrator_operator.cluster.writes import Writer
 from orchestrator_wire.kube import Kube
 from tests.support.builders import job_body
 from tests.support.fake_kube import FakeKube
+from tests.support.loopback import listening
 
 JOBS = "orchestratorjobs"
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
@@ -44,12 +45,9 @@ async def portal() -> AsyncIterator[Portal]:
     state = Portal()
     app = web.Application()
     app.router.add_post("/{path:.*}", state.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    state.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield state
-    await runner.cleanup()
+    async with listening(app) as endpoint:
+        state.url = f"http://{endpoint}"
+        yield state
 
 
 @pytest.fixture
