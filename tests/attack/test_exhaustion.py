@@ -1,14 +1,14 @@
 """A run.sh that takes all it can get of a node: it ends with a reason, and nobody else is hurt."""
 
 import json
-import time
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.cluster.place import Place
+from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
 from tests.cluster.test_life import SMALL, service
 
@@ -157,22 +157,26 @@ def test_what_the_kernel_counts_by_user_is_of_each_job_alone(place: Place) -> No
     takes_all = (
         "import ctypes\nn = 0\nwhile ctypes.CDLL(None).inotify_init() >= 0: n += 1\nprint(n)"
     )
-    script = f"python3 -c '{takes_all}\nimport time\ntime.sleep(600)' > all"
-    holder = place.upload(script, user=41)
-    place.wait(holder, "Running")
-    time.sleep(3)
-    other = place.upload(f"python3 -c '{takes_all}' > all; cat /proc/self/uid_map > users", user=42)
-    assert place.wait(other) == "Completed"
-    found = unzip(place.poll(other).content)
+    holds_all = f"python3 -uc '{takes_all}\nimport time\ntime.sleep(600)'"
+
+    def beside_a_holder(service: str, user: int) -> dict[str, bytes]:
+        """Return what a job finds there is, beside another that holds all there was."""
+        holder = place.upload(holds_all, service=service, user=user)
+        log = ("logs", f"job-{holder}-1", "--container=agent")
+        until(
+            lambda: re.search(r"^\d+$", place.kubectl(*log, check=False), re.MULTILINE),
+            "it holds all",
+        )
+        script = f"python3 -c '{takes_all}' > all; cat /proc/self/uid_map > users"
+        other = place.upload(script, service=service, user=user + 1)
+        assert place.wait(other) == "Completed"
+        return unzip(place.poll(other).content)
+
+    found = beside_a_holder("example", 41)
     assert int(found["all"]) > 100
     inside, outside, _ = map(int, found["users"].split())
     assert inside == 0
     assert outside > 0
     # Where both are users of the node's, the first leaves the second nothing.
-    name = service(place, "shared", hostUsers=True)
-    holder = place.upload(script, service=name, user=43)
-    place.wait(holder, "Running")
-    time.sleep(3)
-    other = place.upload(f"python3 -c '{takes_all}' > all", service=name, user=44)
-    assert place.wait(other) == "Completed"
-    assert int(unzip(place.poll(other).content)["all"]) < 10
+    found = beside_a_holder(service(place, "shared", hostUsers=True), 43)
+    assert int(found["all"]) < 10

@@ -5,11 +5,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.cluster.place import Place, until
+from tests.cluster.place import Place, commands, standing_still, until
 from tests.cluster.test_job import unzip
 from tests.cluster.test_life import SMALL, service
 from tests.cluster.test_recovery import answers
@@ -18,15 +16,6 @@ WHEN = "date +%s.%N > started"
 CANARY = 8082
 PIDFD_GETFD = 438
 ONCE = {"retries": {"infrastructure": 0}, "resources": SMALL}
-
-
-@contextmanager
-def standing_still(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def refused(place: Place, number: int) -> None:
@@ -56,7 +45,7 @@ def test_nothing_starts_while_the_canary_is_down(place: Place) -> None:
     try:
         refused(place, place.upload(WHEN, service=name))
     finally:
-        os.kill(api, signal.SIGKILL)
+        place.kill("api")
         until(lambda: place.pid("api") != api and answers(place), "the API is back")
     assert place.wait(place.upload(WHEN, service=name)) == "Completed"
 
@@ -85,8 +74,8 @@ def test_nothing_starts_while_the_api_server_is_down(place: Place) -> None:
     number = place.upload(WHEN)
     agent = newborn(others)
     # The supervisor would start the API server again at once.
-    with standing_still(agent), standing_still(place.pid("local.node")):
-        os.kill(place.pid("kube-apiserver"), signal.SIGKILL)
+    with standing_still(agent, place.pid("local.node")):
+        place.kill("kube-apiserver")
         until(lambda: not answers(place), "Kubernetes is down")
         os.kill(agent, signal.SIGCONT)
         time.sleep(3)  # for as long as a start takes, and longer
@@ -97,12 +86,7 @@ def test_nothing_starts_while_the_api_server_is_down(place: Place) -> None:
 
 
 def agents() -> set[int]:
-    found = set()
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and b"orchestrator_agent" in (entry / "cmdline").read_bytes():
-                found.add(int(entry.name))
-    return found
+    return {pid for pid, words in commands() if any("orchestrator_agent" in w for w in words)}
 
 
 def newborn(others: set[int]) -> int:

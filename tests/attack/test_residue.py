@@ -1,11 +1,10 @@
 """What a job leaves behind on its node: no process, and nothing that the next job could find."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.place import Place, until
+from tests.cluster.place import Place, commands, until
 from tests.cluster.test_job import unzip
 
 CANARY = "canary-" + "7f3a9b"
@@ -55,16 +54,9 @@ print(json.dumps(sorted(set(found))))
 """
 
 
-def processes() -> list[str]:
+def processes() -> list[int]:
     """Return every process of this machine that goes by the canary's name."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if (entry / "cmdline").read_bytes().startswith(CANARY.encode()):
-                found.append(entry.name)
-        except OSError:
-            continue
-    return found
+    return [pid for pid, words in commands() if words[0].startswith(CANARY)]
 
 
 def test_daemons_end_with_the_job_however_they_hide(place: Place) -> None:

@@ -59,7 +59,7 @@ def main() -> None:
     place.apply("OrchestratorQuota", SERVICE, {"services": [SERVICE], "maxRunning": 0})
     until(lambda: place.get("oq", SERVICE).get("status", {}).get("inForce"), "it is in force")
     try:
-        with queues.PodsOff(place):
+        with queues.pods_off(place):
             for jobs in sizes:
                 seconds, use = asyncio.run(measure(place, jobs, known))
                 known = jobs

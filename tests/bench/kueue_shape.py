@@ -208,9 +208,9 @@ def main() -> None:
         "the quotas are in force",
     )
     try:
-        with place.stopped("operator"), queues.PodsOff(place):
+        with place.stopped("operator"), queues.pods_off(place):
             each = asyncio.run(alone(place))
-        with queues.PodsOff(place):
+        with queues.pods_off(place):
             makespan, before, after = asyncio.run(measure(place, per_queue))
     finally:
         queues.clear(place, QUEUES)

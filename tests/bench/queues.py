@@ -3,10 +3,9 @@
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from orchestrator_crds import OrchestratorJob, OrchestratorQuota
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, resources_path
-from tests.cluster.place import Place
+from tests.cluster.place import Place, standing_still
 
 JOBS = resources_path(JOBS_NAMESPACE, OrchestratorJob.plural)
 POOL = "nowhere"
@@ -111,23 +110,13 @@ class Use:
         return cls(ticks, rss, peak)
 
 
-class PodsOff:
-    """Pods are made while the block runs, and nothing becomes of them.
+def pods_off(place: Place) -> AbstractContextManager[None]:
+    """Have nothing become of pods that are made while the block runs.
 
     The scheduler stands still, and so does who writes the packet filter anew at every change of a
     pod, though it runs nowhere: it takes as much of the processor as all that is measured.
     """
-
-    def __init__(self, place: Place) -> None:
-        self._pids = [place.pid(part) for part in ("kube-scheduler", "kube-router")]
-
-    def __enter__(self) -> None:
-        for pid in self._pids:
-            os.kill(pid, signal.SIGSTOP)
-
-    def __exit__(self, *_: object) -> None:
-        for pid in self._pids:
-            os.kill(pid, signal.SIGCONT)
+    return standing_still(place.pid("kube-scheduler"), place.pid("kube-router"))
 
 
 async def first_claim(kube: Kube, service: str, since: str) -> float:

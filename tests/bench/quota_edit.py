@@ -58,7 +58,7 @@ def main() -> None:
     place.apply("OrchestratorQuota", SERVICE, {"services": [SERVICE], "maxRunning": 0})
     until(lambda: place.get("oq", SERVICE).get("status", {}).get("inForce"), "it is in force")
     try:
-        with queues.PodsOff(place):
+        with queues.pods_off(place):
             waits, writes = asyncio.run(measure(int(sys.argv[1]) if sys.argv[1:] else ROUNDS))
     finally:
         queues.clear(place, [SERVICE])

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,27 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
         assert time.monotonic() < deadline, f"still waiting until {what}"
         time.sleep(0.1)
     return found
+
+
+def commands() -> Iterator[tuple[int, list[str]]]:
+    """Yield every process of this machine with the words of its command line."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().decode(errors="replace")
+            yield int(entry.name), words.split("\0")
+
+
+@contextmanager
+def standing_still(*pids: int) -> Iterator[None]:
+    """Have processes of this machine stand still while the block runs."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @dataclass
@@ -130,7 +151,7 @@ class Place:
         return self.get("orchestratorjob", f"job-{number}")
 
     def kill(self, part: str) -> None:
-        """Kill a process of the system without warning: api, operator or minio."""
+        """Kill a process of the system, or of the local cluster, without warning."""
         if not self.local:
             self.kubectl(
                 "delete", "pod", f"--namespace={NAMESPACE}", "--grace-period=0", "--force",
@@ -142,18 +163,12 @@ class Place:
     def pid(self, part: str) -> int:
         """Return the process of a part of the system, or of the local cluster, as the host sees it."""
         mark = {"api": "orchestrator_api", "operator": "orchestrator_operator", "minio": "/minio"}
-        wanted = mark.get(part, part).encode()
+        wanted = mark.get(part, part)
 
         def search() -> int:
-            for entry in Path("/proc").iterdir():
-                if not entry.name.isdigit():
-                    continue
-                try:
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if any(word == wanted or word.endswith(b"/" + wanted) for word in words[:3]):
-                    return int(entry.name)
+            for pid, words in commands():
+                if any(word == wanted or word.endswith(f"/{wanted}") for word in words[:3]):
+                    return pid
             return 0
 
         return int(until(search, f"there is a process {part}"))

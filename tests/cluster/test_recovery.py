@@ -1,12 +1,9 @@
 """Killed and back: operator, API, object store, API server. No job is lost, none runs twice."""
 
-import os
-import signal
-
 import httpx2
 import pytest
 
-from tests.cluster.place import Place, examples, until
+from tests.cluster.place import Place, examples, standing_still, until
 
 SLOW = "echo start >> starts; sleep 4; wc -l < starts > count"
 
@@ -70,10 +67,8 @@ def test_a_job_that_ends_while_the_object_store_is_down_keeps_its_results(place:
 def test_an_upload_while_kubernetes_is_down_is_503_and_leaves_nothing(place: Place) -> None:
     before = place.objects()
     # The supervisor would start it again at once.
-    supervisor = place.pid("local.node")
-    os.kill(supervisor, signal.SIGSTOP)
-    try:
-        os.kill(place.pid("kube-apiserver"), signal.SIGKILL)
+    with standing_still(place.pid("local.node")):
+        place.kill("kube-apiserver")
         # An upload that is on its way at that moment leaves its files to the sweep: the job may be
         # there. This one comes after it.
         until(lambda: not answers(place), "Kubernetes is down")
@@ -82,16 +77,14 @@ def test_an_upload_while_kubernetes_is_down_is_503_and_leaves_nothing(place: Pla
         answer = httpx2.post(f"{place.front}/upload", data=form, files=files, timeout=60)
         assert answer.status_code == 503
         assert place.objects() <= before
-    finally:
-        os.kill(supervisor, signal.SIGCONT)
-        until(lambda: answers(place), "all is well again")
+    until(lambda: answers(place), "all is well again")
     assert place.wait(place.upload("echo hi")) == "Completed"
 
 
 def test_the_api_server_killed_and_back(place: Place) -> None:
     number = place.upload(SLOW, user=24)
     place.wait(number, "Running")
-    os.kill(place.pid("kube-apiserver"), signal.SIGKILL)
+    place.kill("kube-apiserver")
     until(lambda: answers(place), "all is well again")
     finished(place, number)
     finished(place, place.upload("echo hi", user=24))

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from local.paths import JOBS_NAMESPACE, NAMESPACE
-from tests.cluster.place import Place, until
+from tests.cluster.place import Place, standing_still, until
 from tests.cluster.test_job import unzip
 from tests.cluster.test_life import SMALL, service
 
@@ -141,11 +141,8 @@ def test_a_gateway_that_is_away_at_the_end_is_waited_for(place: Place) -> None:
 @pytest.mark.timeout(400)
 def test_a_node_that_does_not_answer_holds_the_job(place: Place) -> None:
     number = begin(place, "unreachable", deadlineSeconds=300)
-    supervisor, kubelet = place.pid("local.node"), place.pid("kubelet")
     # The supervisor would start another.
-    os.kill(supervisor, signal.SIGSTOP)
-    os.kill(kubelet, signal.SIGSTOP)
-    try:
+    with standing_still(place.pid("local.node"), place.pid("kubelet")):
         until(
             lambda: place.job(number)["status"]["reason"] == "NodeUnreachable",
             "the reason is told", 110,
@@ -154,9 +151,6 @@ def test_a_node_that_does_not_answer_holds_the_job(place: Place) -> None:
         assert "node does not answer" in place.job(number)["status"]["message"]
         assert place.job(number)["status"]["attempt"] == 1
         assert not place.get("pod", f"job-{number}-2")
-    finally:
-        os.kill(kubelet, signal.SIGCONT)
-        os.kill(supervisor, signal.SIGCONT)
     until(lambda: not place.job(number)["status"]["reason"], "the node is back", 110)
     go(place, number, 1)
     assert place.wait(number) == "Completed"
