@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import uvicorn
@@ -180,7 +180,7 @@ class GatewayProtocol(Protocol):
     """
 
     discards = None
-    _open: WeakKeyDictionary[Any, Counter[str]] = WeakKeyDictionary()
+    _open: ClassVar[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and close it where its address has too many."""

@@ -166,14 +166,14 @@ class Agent:
         seconds = self.settings.upload_seconds
         try:
             receipt = persist(lambda: self.gateway.put("/results", write), seconds, say)
-            for path in skipped.paths[:SKIPPED_NAMES]:
-                say(f"left out of the results, neither file nor folder: {path}")
-            names = [path[:LONGEST_NAME] for path in skipped.paths[:SKIPPED_NAMES]]
-            return {"results": receipt, "skippedCount": skipped.count, "skipped": names}
         except TooLarge as error:
             return {"tooLarge": str(error)}
         except Unavailable as error:
             return {"resultsLost": str(error)}
+        for path in skipped.paths[:SKIPPED_NAMES]:
+            say(f"left out of the results, neither file nor folder: {path}")
+        names = [path[:LONGEST_NAME] for path in skipped.paths[:SKIPPED_NAMES]]
+        return {"results": receipt, "skippedCount": skipped.count, "skipped": names}
 
     def _end(self, report: dict[str, Any]) -> None:
         seconds = self.settings.upload_seconds

@@ -58,4 +58,6 @@ class Names:
 
 def _folded(shown: str) -> int:
     """Return what is the same for names that some file systems take for one."""
-    return hash(unicodedata.normalize("NFC", unicodedata.normalize("NFC", shown).casefold()).rstrip(". "))
+    return hash(
+        unicodedata.normalize("NFC", unicodedata.normalize("NFC", shown).casefold()).rstrip(". ")
+    )

@@ -24,7 +24,10 @@ from orchestrator_agent.naming import Names
 # Fast, and a third to a half of most text; the agent has little CPU of its own.
 LEVEL = 1
 # The zip format's own limits.
-_EARLIEST, _LATEST = calendar.timegm((1980, 1, 1, 0, 0, 0)), calendar.timegm((2107, 12, 31, 0, 0, 0))
+_EARLIEST, _LATEST = (
+    calendar.timegm((1980, 1, 1, 0, 0, 0)),
+    calendar.timegm((2107, 12, 31, 0, 0, 0)),
+)
 # The index of a zip is kept in memory until its end.
 MOST_ENTRIES, MOST_NAME_BYTES = 150_000, 24 << 20
 DEEPEST = 200
@@ -122,8 +125,6 @@ class _Packer:
         self.name_bytes += len(path.encode())
         if self.count > MOST_ENTRIES or self.name_bytes > MOST_NAME_BYTES:
             raise TooLarge(f"The job left more than {MOST_ENTRIES} files, or too long names.")
-        if item.shown != item.name:
-            self.renamed.add(path)
         if stat.S_ISDIR(item.info.st_mode):
             self.archive.writestr(_entry(path + "/", item.info), b"")
         elif not (stat.S_ISREG(item.info.st_mode) and self._file(item, path)):
@@ -169,7 +170,7 @@ def pack(folder: Path, sink: Sink, limit: int) -> Listed:
     """
     with zipfile.ZipFile(cast("IO[bytes]", _Output(sink)), "w") as archive:
         packer = _Packer(archive, limit)
-        for item in walk(folder, packer.skipped, Names):
+        for item in walk(folder, packer.skipped, packer.renamed):
             packer.add(item)
         archive.comment = _note(packer.skipped, packer.renamed)
     return packer.skipped
@@ -187,11 +188,11 @@ def _note(skipped: Listed, renamed: Listed) -> bytes:
     return "\n".join(parts).encode()
 
 
-def walk(folder: Path, skipped: Listed, names: Callable[[], Names] | None = None) -> Iterator[Item]:
+def walk(folder: Path, skipped: Listed, renamed: Listed | None = None) -> Iterator[Item]:
     """Yield every file, every empty folder, and every other thing below *folder*.
 
-    Folders that cannot be opened, or lie too deep, are added to *skipped*. With *names*, made anew
-    for each folder, what lies there is called in the zip as they say.
+    Folders that cannot be opened, or lie too deep, are added to *skipped*. With *renamed*, names
+    that could do harm are shown otherwise, and added to it.
     """
     waiting = [Folder()]
     while waiting:
@@ -201,14 +202,16 @@ def walk(folder: Path, skipped: Listed, names: Callable[[], Names] | None = None
         except OSError:
             skipped.add(path_of(here.above, here.shown) if here.above else "")
             continue
-        named = names() if names else None
+        names = Names()
         try:
             for name in _listed(directory):
-                shown = named.of(name, top=not here.depth) if named else name
                 try:
                     info = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 except OSError:
                     continue  # it went away between listing and looking
+                shown = name if renamed is None else names.of(name, top=not here.depth)
+                if renamed is not None and shown != name:
+                    renamed.add(path_of(here, shown))
                 if not stat.S_ISDIR(info.st_mode) or _is_empty(name, directory):
                     yield Item(here, directory, name, shown, info)
                 elif here.depth >= DEEPEST:
@@ -279,7 +282,8 @@ def used_bytes(folders: Iterable[Path], enough: Callable[[int], bool] = lambda _
     An empty file counts as a block, since a node has only so many of them. Stops as soon as
     *enough* says so of what it has, in bytes.
     """
-    total, seen = 0, set()
+    total = 0
+    seen: set[tuple[int, int]] = set()
     for folder in folders:
         for item in walk(folder, Listed()):
             if enough(total):

@@ -66,7 +66,9 @@ class DiskWatch(threading.Thread):
                 used = used_bytes(self._folders, self._enough)
                 # Told again and again: the job itself might have read the word.
                 if used > self._limit and self._tell():
-                    self._log(f"stopping the job: it uses {used} of {self._limit} bytes of disk, or more")
+                    self._log(
+                        f"stopping the job: it uses {used} of {self._limit} bytes of disk, or more"
+                    )
             except OSError as error:
                 self._log(f"cannot measure the disk this time: {error}")
             pause = max(DISK_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started))

@@ -34,13 +34,14 @@ def running(system: System) -> System:
     """Jobs 1 to 5 are the attacker's, job 6 is somebody else's; all of them run."""
     for number in range(1, 7):
         pod = {"name": f"job-{number}-1", "uid": f"uid-{number}", "node": "n"}
-        inputs = {"key": KEY.replace("0123", f"012{number}"), "sizeBytes": LARGE, "sha256": "0" * 64}
+        key = KEY.replace("0123", f"012{number}")
+        inputs = {"key": key, "sizeBytes": LARGE, "sha256": "0" * 64}
         body = job_body(
             f"job-{number}", user="evil" if number < 6 else "honest", phase="Running", attempt=1,
             claim={"epoch": 1, "pool": "cpu"}, pod=pod, spec={"inputs": inputs},
         )  # fmt: skip
         system.kube.put("orchestratorjobs", body)
-        system.s3.objects[inputs["key"]] = bytes(LARGE)
+        system.s3.objects[key] = bytes(LARGE)
     return system
 
 
@@ -146,7 +147,7 @@ class reader:  # noqa: N801  (used as a function is)
         # A small buffer, so that most of the answer stays on the other side.
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.setblocking(False)  # noqa: FBT003
+        sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, self._address)
         source, writer = await asyncio.open_connection(sock=sock, limit=1024)
         self._writers.append(writer)

@@ -90,7 +90,12 @@ async def test_every_other_token_is_refused(tokens: Tokens, bad: str) -> None:
 
 
 async def test_an_unsigned_token_is_refused(tokens: Tokens) -> None:
-    body = {"iss": ISSUER, "aud": [audience("uid-job")], "exp": time.time() + 60, "kubernetes.io": BOUND}
+    body = {
+        "iss": ISSUER,
+        "aud": [audience("uid-job")],
+        "exp": time.time() + 60,
+        "kubernetes.io": BOUND,
+    }
     unsigned = jwt.encode(body, "", algorithm="none", headers={"kid": "k"})
     with pytest.raises(BadToken):
         await tokens.verify(f"Bearer {unsigned}")
