@@ -136,10 +136,11 @@ class _Packer:
             descriptor = _open(item.name, item.directory, stat.S_IRUSR)
         except OSError:
             return False
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            os.close(descriptor)
+            return False
         with os.fdopen(descriptor, "rb") as source:
-            info = os.fstat(descriptor)
-            if not stat.S_ISREG(info.st_mode):
-                return False
             self.size += info.st_size
             if self.size > self.limit:
                 raise TooLarge(f"The job left more than {self.limit} bytes.")
