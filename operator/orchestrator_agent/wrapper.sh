@@ -49,7 +49,8 @@ finish() {
       [ "$key" = oom_kill ] && oom=$value
     done <"$counter"
   done
-  echo "$why $code $oom" >&3
+  # On a line of its own, whatever the job has begun there.
+  printf '\n%s\n' "$why $code $oom" >&3
 }
 trap finish EXIT
 trap 'stop terminated' TERM

@@ -111,7 +111,7 @@ def test_what_takes_a_files_place_is_neither_waited_for_nor_followed(
 
     def late(name: str, *more: int) -> int:
         busy.unlink()
-        made = {
+        made: dict[str, Callable[[], object]] = {
             "fifo": lambda: os.mkfifo(busy),
             "socket": lambda: os.mknod(busy, 0o600 | stat.S_IFSOCK),
             "folder": busy.mkdir,
@@ -268,9 +268,7 @@ def test_nothing_is_kept_of_what_is_not_named() -> None:
     assert listed.paths == ["x" * packing.LONGEST_NAMED]
 
 
-def test_more_entries_than_fit_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_entries_than_fit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "MOST_ENTRIES", 10)
     for number in range(11):
         (tmp_path / f"{number}").touch()
