@@ -26,7 +26,13 @@ TRIES = 10
 
 
 class NotYours(Exception):  # noqa: N818
-    """This pod is not the job's current attempt, now or ever again; it should end."""
+    """This pod is not the job's current attempt, now or ever again; it should end.
+
+    It is not told why: a job that is another's, gone, or never was, is all the same to it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("There is nothing for this pod to run.")
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Attempts:
                 or job.status.pod is not None
                 or job.spec.terminate
             ):
-                raise NotYours(f"Job {job.metadata.name} is not waiting for pod {caller.pod}.")
+                raise NotYours
             if job.status.claim.epoch != await self.cluster.epoch():
                 raise errors.Temporary("The claim is an earlier operator's, not yet taken over.")
             try:
@@ -74,7 +80,7 @@ class Attempts:
         """Return the job that *caller* runs, read live; raises NotYours."""
         job, _ = await self._read(caller)
         if job.status.phase is not Phase.RUNNING or not _is_current(job, caller):
-            raise NotYours(f"Job {job.metadata.name} is not run by pod {caller.pod}.")
+            raise NotYours
         return job
 
     async def end(
@@ -88,7 +94,7 @@ class Attempts:
         for _ in range(TRIES):
             job, _ = await self._read(caller)
             if not _is_current(job, caller):
-                raise NotYours(f"Job {job.metadata.name} is not run by pod {caller.pod}.")
+                raise NotYours
             if job.status.phase not in LIVE:
                 return job
             left = transitions.Leftovers(
@@ -113,9 +119,8 @@ class Attempts:
             return ended
         raise errors.Temporary(f"Job {caller.pod} changes too fast to be ended.")
 
-    async def progress(self, caller: Caller, text: str) -> None:
-        """Record how far *caller*'s attempt is; raises NotYours."""
-        job = await self.current(caller)
+    async def progress(self, job: OrchestratorJob, text: str) -> None:
+        """Record how far the attempt is that *job* was read with."""
         progress = Progress.read(text, now())
         if progress is not None and (
             job.status.progress is None or job.status.progress.text != progress.text
@@ -155,12 +160,17 @@ class Attempts:
     async def _read(self, caller: Caller) -> tuple[OrchestratorJob, int]:
         named = job_of_pod(caller.pod)
         if named is None:
-            raise NotYours(f"Pod {caller.pod} is not named like a job's.")
+            raise NotYours
         try:
-            return await self.cluster.read(named[0]), named[1]
+            job = await self.cluster.read(named[0])
         except errors.NotFound as error:
-            raise NotYours(f"There is no job {named[0]}.") from error
+            raise NotYours from error
+        # A pod of a job that was deleted may outlive it, and meet another of the same name.
+        if job.metadata.uid != caller.job_uid:
+            raise NotYours
+        return job, named[1]
 
 
 def _is_current(job: OrchestratorJob, caller: Caller) -> bool:
-    return job.status.pod is not None and job.status.pod.uid == caller.uid
+    same = job.metadata.uid == caller.job_uid
+    return same and job.status.pod is not None and job.status.pod.uid == caller.uid

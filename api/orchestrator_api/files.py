@@ -1,5 +1,6 @@
 """Stored zips as HTTP answers: whole, one range of it, or just the head."""
 
+import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -59,11 +60,12 @@ class Asked:
 
 
 async def zip_response(
-    store: Store, key: str, name: str, asked: Asked, *, etag: str = ""
+    store: Store, key: str, name: str, asked: Asked, *, etag: str = "", sha256: str = ""
 ) -> Response:
     """Return the zip at *key* as an answer, streamed; raises NoSuchObject, Replaced or StoreDown.
 
-    With *etag*, an object that was replaced since is refused before the first byte.
+    With *etag*, an object that was replaced since is refused before the first byte. With *sha256*,
+    a whole one that was damaged since breaks the connection before the last.
     """
     size, found_etag = await store.stat(key)
     if etag and found_etag != etag:
@@ -87,7 +89,24 @@ async def zip_response(
     _, pieces = await store.read(
         key, etag=found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
     )
-    return StreamingResponse(closing(pieces), status_code=status, headers=headers, media_type=ZIP)
+    sent = closing(pieces if part or not sha256 else checked(pieces, key, sha256))
+    return StreamingResponse(sent, status_code=status, headers=headers, media_type=ZIP)
+
+
+async def checked(pieces: AsyncIterator[bytes], key: str, sha256: str) -> AsyncIterator[bytes]:
+    """Pass *pieces* on, the last of them only if their SHA-256 is right; raises StoreDown."""
+    digest, last = hashlib.sha256(), b""
+    try:
+        async for piece in pieces:
+            if last:
+                yield last
+            digest.update(piece)
+            last = piece
+        if digest.hexdigest() != sha256:
+            raise errors.StoreDown(f"{key} has the SHA-256 {digest.hexdigest()}, not {sha256}")
+        yield last
+    finally:
+        await pieces.aclose()  # type: ignore[attr-defined]
 
 
 async def closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

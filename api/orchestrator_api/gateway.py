@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
@@ -17,10 +17,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
-from orchestrator_api.errors import TooLarge, TooSlow
+from orchestrator_api.errors import TooLarge, TooManyRequests, TooSlow
 from orchestrator_api.files import ZIP, closing
 from orchestrator_api.identity.keyset import BadToken
+from orchestrator_api.identity.rates import Most, Rates
 from orchestrator_api.pacing import paced
+from orchestrator_api.places import Places
 from orchestrator_api.tokens import Caller, Tokens
 from orchestrator_crds.names import partial_key, results_key
 from orchestrator_crds.outcome import Report
@@ -32,9 +34,12 @@ log = logging.getLogger(__name__)
 router = APIRouter()
 LONGEST_REPORT = 64 * 1024
 PROGRESS_PER_SECOND = 5.0
+# What one pod may ask for, and tell of its progress; an honest agent does a tenth of it.
+REQUESTS = Most(requests_per_second=5, burst=60)
+PROGRESS = Most(requests_per_second=0.5, burst=5)
 CANARY_SECONDS = 1.0
-# Each of these has a part of 5 MiB in memory.
-RESULTS_AT_ONCE, SNAPSHOTS_AT_ONCE = 6, 2
+# Each of these has a part of 5 MiB in memory; one user's jobs get half of them.
+RESULTS_AT_ONCE, SNAPSHOTS_AT_ONCE = 6, 4
 
 
 class EndOfAttempt(Report):
@@ -47,10 +52,6 @@ class Said(BaseModel):
     """What run.sh says about its progress."""
 
     text: str = Field(max_length=4096)
-
-
-class TooFast(Exception):  # noqa: N818
-    """More than the cluster should be written to; asking again later makes sense."""
 
 
 class Canary:
@@ -86,7 +87,9 @@ class Canary:
 
 async def _caller(request: Request, authorization: Annotated[str, Header()] = "") -> Caller:
     tokens: Tokens = request.app.state.tokens
-    return await tokens.verify(authorization)
+    caller = await tokens.verify(authorization)
+    request.app.state.requests.count(caller.uid)
+    return caller
 
 
 async def _attempts(request: Request) -> Attempts:
@@ -94,7 +97,14 @@ async def _attempts(request: Request) -> Attempts:
     return found
 
 
+async def _hold(request: Request) -> AsyncIterator[Callable[[str], None]]:
+    with ExitStack() as held:
+        yield lambda what: held.enter_context(_alone(request.app.state.under_way, what))
+
+
 Who = Annotated[Caller, Depends(_caller)]
+# Called with the name of a transfer, it keeps a second of that name away until the answer is sent.
+Hold = Annotated[Callable[[str], None], Depends(_hold)]
 Allowed = Annotated[Attempts, Depends(_attempts)]
 
 
@@ -110,9 +120,10 @@ async def start(caller: Who, attempts: Allowed) -> dict[str, Any]:
 
 
 @router.get("/inputs")
-async def inputs(caller: Who, attempts: Allowed) -> Response:
+async def inputs(caller: Who, attempts: Allowed, hold: Hold) -> Response:
     """Get the input bundle."""
     job = await attempts.current(caller)
+    hold(f"{caller.uid} inputs")
     if job.spec.inputs is None:
         return Response(of_script(job.spec.script or ""), media_type=ZIP)
     head, pieces = await attempts.store.read(job.spec.inputs.key, etag=job.spec.inputs.etag)
@@ -124,11 +135,13 @@ async def inputs(caller: Who, attempts: Allowed) -> Response:
 async def progress(caller: Who, attempts: Allowed, request: Request) -> None:
     """Tell how far run.sh is."""
     pace: Pace = request.app.state.pace
+    request.app.state.progress.count(caller.uid)
+    said = Said.model_validate_json(await _small(request))
+    job = await attempts.current(caller)
     # A write for each of many jobs would be felt by all; the agent asks again.
     if not pace.spend():
-        raise TooFast("Too much progress at once; tell again later.")
-    said = Said.model_validate_json(await _small(request))
-    await attempts.progress(caller, said.text)
+        raise TooManyRequests("Too much progress at once; tell again later.")
+    await attempts.progress(job, said.text)
 
 
 @router.post("/snapshots-on-request", status_code=204)
@@ -160,7 +173,7 @@ async def _store(
     attempts: Attempts,
     request: Request,
     key_of: Callable[[str, int], str],
-    places: asyncio.Semaphore,
+    places: Places,
 ) -> dict[str, Any]:
     job = await attempts.current(caller)
     key = key_of(job.folder, job.status.attempt)
@@ -168,8 +181,8 @@ async def _store(
     limit = service.spec.results.max_bytes if service else None
     # An agent may be slow, but one that is gone must not be waited for.
     body = paced(request.stream(), drips=True)
-    with _alone(request.app.state.storing, key):
-        async with attempts.store.upload(key, places) as upload:
+    with _alone(request.app.state.under_way, key):
+        async with attempts.store.upload(key, places.of(job.spec.user_id)) as upload:
             await _receive(upload, body, limit)
             # Nothing is written any more once the attempt has ended meanwhile.
             await attempts.current(caller)
@@ -178,15 +191,15 @@ async def _store(
 
 
 @contextmanager
-def _alone(storing: set[str], key: str) -> Iterator[None]:
+def _alone(under_way: set[str], what: str) -> Iterator[None]:
     """Keep a pod from taking more than one of the places that are there for all."""
-    if key in storing:
-        raise TooFast("This is being stored already; try again once that is over.")
-    storing.add(key)
+    if what in under_way:
+        raise TooManyRequests("This is under way already; try again once that is over.")
+    under_way.add(what)
     try:
         yield
     finally:
-        storing.remove(key)
+        under_way.remove(what)
 
 
 async def _receive(upload: Upload, body: AsyncIterator[bytes], limit: int | None) -> None:
@@ -208,7 +221,7 @@ async def end(caller: Who, attempts: Allowed, request: Request) -> dict[str, Any
 
 async def _small(request: Request) -> bytes:
     body = bytearray()
-    async for data in request.stream():
+    async for data in paced(request.stream()):
         body += data
         if len(body) > LONGEST_REPORT:
             raise TooLarge(f"A report has at most {LONGEST_REPORT} bytes.")
@@ -238,7 +251,9 @@ async def readyz(request: Request) -> JSONResponse:
 
 def _failure(status: int) -> Any:
     async def handler(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"message": str(error)}, status_code=status)
+        # Whoever has no token gets no more of its words read.
+        headers = {"Connection": "close"} if status == 401 else {}
+        return JSONResponse({"message": str(error)}, status_code=status, headers=headers)
 
     return handler
 
@@ -251,9 +266,10 @@ def create_gateway(
     app.state.tokens, app.state.attempts = tokens, attempts
     app.state.canary, app.state.ready = canary_port, ready
     app.state.pace = Pace(PROGRESS_PER_SECOND)
-    app.state.result_places = asyncio.Semaphore(RESULTS_AT_ONCE)
-    app.state.storing = set()
-    app.state.snapshot_places = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
+    app.state.requests, app.state.progress = Rates(REQUESTS), Rates(PROGRESS)
+    app.state.result_places = Places(RESULTS_AT_ONCE)
+    app.state.snapshot_places = Places(SNAPSHOTS_AT_ONCE)
+    app.state.under_way = set()
     app.include_router(router)
     # 409 tells an agent to end; 401 and 503 tell it to try again.
     statuses: dict[type[Exception], int] = {
@@ -266,7 +282,7 @@ def create_gateway(
         wire.Replaced: 410,
         wire.StoreDown: 503,
         wire.ClusterError: 503,
-        TooFast: 429,
+        TooManyRequests: 429,
     }
     for kind, status in statuses.items():
         app.add_exception_handler(kind, _failure(status))

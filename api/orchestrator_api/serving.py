@@ -9,7 +9,8 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,6 +28,8 @@ DISCARDED_BYTES = 64 << 20
 # How long a head, the rest of a refused body, or a reader that stalls is waited for.
 PATIENCE_SECONDS = 30.0
 MOST_CONNECTIONS = 4096
+# Of them to one address, where nobody speaks for others: an agent has four at most.
+MOST_OF_ONE = 128
 # Fields of which another reader on the way might take another than we do.
 ONCE = (b"host", b"authorization", b"content-type", b"range")
 
@@ -171,9 +174,38 @@ class Protocol(HttpToolsProtocol):
 
 
 class GatewayProtocol(Protocol):
-    """One connection of an agent, whose results may be refused after gigabytes: it reads on."""
+    """One connection of an agent, whose results may be refused after gigabytes: it reads on.
+
+    A job could open as many as there may be, and keep out all agents, and the kubelet's probes.
+    """
 
     discards = None
+    _open: ClassVar[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count it, and close it where its address has too many."""
+        super().connection_made(transport)
+        self._count(1)
+        if self._of_this_address() > MOST_OF_ONE:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no more."""
+        self._count(-1)
+        super().connection_lost(exc)
+
+    def _count(self, more: int) -> None:
+        counts = self._open.setdefault(self.server_state, Counter())
+        counts[self._address] += more
+        if not counts[self._address]:
+            del counts[self._address]
+
+    def _of_this_address(self) -> int:
+        return self._open[self.server_state][self._address]
+
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
 
 
 class Server(uvicorn.Server):

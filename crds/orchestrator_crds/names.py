@@ -2,7 +2,7 @@
 
 import unicodedata
 
-AUDIENCE = "orchestrator-gateway"
+AUDIENCE = "orchestrator-gateway/"
 # What jobs' pods run as; the chart makes it.
 SERVICE_ACCOUNT = "orchestrator-job"
 INPUTS = "inputs.zip"
@@ -29,6 +29,14 @@ def job_name(job_id: int) -> str:
 def pod_name(job: str, attempt: int) -> str:
     """Return the name of the pod of one attempt at a job."""
     return f"{job}-{attempt}"
+
+
+def audience(job_uid: str) -> str:
+    """Return whom the tokens of a job's pods are for: the gateway, and this very job.
+
+    A pod's name would not tell a job from one of the same name that came after it.
+    """
+    return f"{AUDIENCE}{job_uid}"
 
 
 def job_of_pod(pod: str) -> tuple[str, int] | None:

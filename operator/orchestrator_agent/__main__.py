@@ -19,7 +19,7 @@ from orchestrator_agent.gateway import (
     persist,
 )
 from orchestrator_agent.isolation import isolated
-from orchestrator_agent.packing import pack, readable
+from orchestrator_agent.packing import Listed, pack
 from orchestrator_agent.settings import Settings
 from orchestrator_agent.snapshots import Snapshots
 from orchestrator_agent.staging import BadInputs, Corrupt, fetch, unpack
@@ -157,23 +157,23 @@ class Agent:
 
     def _save_results(self) -> dict[str, Any]:
         """Save the results; returns their receipt, or why they could not be kept."""
-
-        skipped: list[str] = []
+        skipped = Listed()
 
         def write(sink: Sink) -> None:
-            skipped[:] = pack(self.settings.work, sink, self.settings.result_bytes)
+            nonlocal skipped
+            skipped = pack(self.settings.work, sink, self.settings.result_bytes)
 
         seconds = self.settings.upload_seconds
         try:
             receipt = persist(lambda: self.gateway.put("/results", write), seconds, say)
-            for path in skipped[:SKIPPED_NAMES]:
-                say(f"left out of the results, neither file nor folder: {path}")
-            names = [readable(path)[:LONGEST_NAME] for path in skipped[:SKIPPED_NAMES]]
-            return {"results": receipt, "skippedCount": len(skipped), "skipped": names}
         except TooLarge as error:
             return {"tooLarge": str(error)}
         except Unavailable as error:
             return {"resultsLost": str(error)}
+        for path in skipped.paths[:SKIPPED_NAMES]:
+            say(f"left out of the results, neither file nor folder: {path}")
+        names = [path[:LONGEST_NAME] for path in skipped.paths[:SKIPPED_NAMES]]
+        return {"results": receipt, "skippedCount": skipped.count, "skipped": names}
 
     def _end(self, report: dict[str, Any]) -> None:
         seconds = self.settings.upload_seconds

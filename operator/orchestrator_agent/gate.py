@@ -6,8 +6,10 @@ the user's container dies, the kernel closes its end of the gate and this side r
 """
 
 import contextlib
+import errno
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 KEPT_BYTES = 64 * 1024
 ECHOED_BYTES = 16 * 1024 * 1024
 LONGEST_RECORD = 4096
+LARGEST_PIPE = 1 << 20
 LONGEST_PROGRESS = 1000
 GO_SECONDS = 0.02
 
@@ -85,6 +88,15 @@ def echo(data: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
+def _open(path: Path, flags: int) -> int:
+    """Open a FIFO; raises OSError for anything else that was put in its place."""
+    end = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if stat.S_ISFIFO(os.fstat(end).st_mode):
+        return end
+    os.close(end)
+    raise OSError(errno.ENXIO, "no FIFO", str(path))
+
+
 _ENDS = {"exit", "deadline", "disk", "terminated"}
 
 
@@ -94,10 +106,10 @@ class Gate:
     def __init__(self, job: Path, log: Log) -> None:
         self._job, self._log = job, log
         # Held open for writing too, so that a job that closes its output does not look ended.
-        self._log_end = os.open(job / "log", os.O_RDWR | os.O_NONBLOCK)
-        self._progress_end = os.open(job / "progress", os.O_RDWR | os.O_NONBLOCK)
+        self._log_end = _open(job / "log", os.O_RDWR)
+        self._progress_end = _open(job / "progress", os.O_RDWR)
         self._went = False
-        self._gate_end = os.open(job / "gate", os.O_RDONLY | os.O_NONBLOCK)
+        self._gate_end = _open(job / "gate", os.O_RDONLY)
         self._said = bytearray()
         self._progress = bytearray()
         self._poll = select.poll()
@@ -159,7 +171,7 @@ class Gate:
     def _write(self, name: str, word: str) -> bool:
         """Write a word into a FIFO, if somebody reads it; returns whether that is so."""
         try:
-            end = os.open(self._job / name, os.O_WRONLY | os.O_NONBLOCK)
+            end = _open(self._job / name, os.O_WRONLY)
         except OSError:
             return False
         try:
@@ -172,7 +184,9 @@ class Gate:
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._log_end, 1 << 16):
+            # No more than a pipe can hold: a flood must not keep us from the gate.
+            for _ in range(LARGEST_PIPE >> 16):
+                data = os.read(self._log_end, 1 << 16)
                 self._log.add(data)
                 if len(data) < 1 << 16:
                     return

@@ -5,8 +5,10 @@ every folder and file is opened by its own name in its parent's descriptor, neve
 never waiting for the other end of a FIFO, and looked at again once open.
 """
 
+import calendar
 import contextlib
 import hashlib
+import itertools
 import os
 import stat
 import time
@@ -17,31 +19,81 @@ from pathlib import Path
 from typing import IO, cast
 
 from orchestrator_agent.gateway import CHUNK, Sink, TooLarge
+from orchestrator_agent.naming import Names
 
 # Fast, and a third to a half of most text; the agent has little CPU of its own.
 LEVEL = 1
 # The zip format's own limits.
-_EARLIEST, _LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+_EARLIEST, _LATEST = (
+    calendar.timegm((1980, 1, 1, 0, 0, 0)),
+    calendar.timegm((2107, 12, 31, 0, 0, 0)),
+)
 # The index of a zip is kept in memory until its end.
-MOST_ENTRIES = 150_000
+MOST_ENTRIES, MOST_NAME_BYTES = 150_000, 24 << 20
 DEEPEST = 200
+# Of a folder's entries so many are sorted together.
+SORTED = 10_000
 # The least that a file takes on most file systems.
 BLOCK = 4096
 # In the comment of a file that was written to while it was being read: its end may be missing.
 CHANGED = b"changed while it was read"
 LONGEST_COMMENT = 0xFFFF
-NAMED = 500
+NAMED, LONGEST_NAMED = 500, 1000
 _SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
-class Item:
-    """One thing below the working directory: its path, and how to open it."""
+class Folder:
+    """A folder by its place, since whole paths of a hostile tree would fill the memory."""
 
-    path: str
+    above: "Folder | None" = None
+    name: str = ""
+    # What it is called in the zip.
+    shown: str = ""
+    depth: int = 0
+
+    def names(self) -> list[tuple[str, str]]:
+        """Return (name, what it is called in the zip) of each folder from the top to this one."""
+        found, folder = [], self
+        while folder.above is not None:
+            found.append((folder.name, folder.shown))
+            folder = folder.above
+        return found[::-1]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing below the working directory, and how to open it."""
+
+    folder: Folder
     directory: int
     name: str
+    shown: str
     info: os.stat_result
+
+    @property
+    def path(self) -> str:
+        """Return its path in the zip."""
+        return path_of(self.folder, self.shown)
+
+
+def path_of(folder: Folder, shown: str) -> str:
+    """Return the path in the zip of what is called *shown* in *folder*."""
+    return "/".join([*(inner for _, inner in folder.names()), shown])
+
+
+@dataclass
+class Listed:
+    """How many there are of something, and the first paths."""
+
+    count: int = 0
+    paths: list[str] = field(default_factory=list)
+
+    def add(self, path: str) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.paths) < NAMED:
+            self.paths.append(path[:LONGEST_NAMED])
 
 
 class _Output:
@@ -63,31 +115,36 @@ class _Packer:
     limit: int
     size: int = 0
     count: int = 0
-    skipped: list[str] = field(default_factory=list)
+    name_bytes: int = 0
+    skipped: Listed = field(default_factory=Listed)
+    renamed: Listed = field(default_factory=Listed)
 
     def add(self, item: Item) -> None:
         self.count += 1
-        if self.count > MOST_ENTRIES:
-            raise TooLarge(f"The job left more than {MOST_ENTRIES} files.")
+        path = item.path
+        self.name_bytes += len(path.encode())
+        if self.count > MOST_ENTRIES or self.name_bytes > MOST_NAME_BYTES:
+            raise TooLarge(f"The job left more than {MOST_ENTRIES} files, or too long names.")
         if stat.S_ISDIR(item.info.st_mode):
-            self.archive.writestr(_entry(item.path + "/", item.info), b"")
-        elif not (stat.S_ISREG(item.info.st_mode) and self._file(item)):
-            self.skipped.append(item.path)
+            self.archive.writestr(_entry(path + "/", item.info), b"")
+        elif not (stat.S_ISREG(item.info.st_mode) and self._file(item, path)):
+            self.skipped.add(path)
 
-    def _file(self, item: Item) -> bool:
+    def _file(self, item: Item, path: str) -> bool:
         """Add one file; returns whether it was one. A live job may have swapped it meanwhile."""
         try:
             descriptor = _open(item.name, item.directory, stat.S_IRUSR)
         except OSError:
             return False
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            os.close(descriptor)
+            return False
         with os.fdopen(descriptor, "rb") as source:
-            info = os.fstat(descriptor)
-            if not stat.S_ISREG(info.st_mode):
-                return False
             self.size += info.st_size
             if self.size > self.limit:
                 raise TooLarge(f"The job left more than {self.limit} bytes.")
-            entry = _entry(item.path, info)
+            entry = _entry(path, info)
             entry.file_size = info.st_size
             # To the size it had when opened: a file that grows while it is read must end.
             left = info.st_size
@@ -105,63 +162,78 @@ def _changed(before: os.stat_result, after: os.stat_result) -> bool:
     return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
 
 
-def pack(folder: Path, sink: Sink, limit: int) -> list[str]:
+def pack(folder: Path, sink: Sink, limit: int) -> Listed:
     """Write *folder* as a zip to *sink*; returns the paths that were left out.
 
     Those are what is neither file nor folder (symlinks, sockets, devices: following one would read
-    what is not the job's), and what cannot be opened. Raises TooLarge for more than *limit* bytes.
+    what is not the job's), and what cannot be opened. Names that could do harm where the zip is
+    unpacked are changed, which its comment tells. Raises TooLarge for more than *limit* bytes.
     """
     with zipfile.ZipFile(cast("IO[bytes]", _Output(sink)), "w") as archive:
         packer = _Packer(archive, limit)
-        for item in walk(folder, packer.skipped):
+        for item in walk(folder, packer.skipped, packer.renamed):
             packer.add(item)
-        archive.comment = _note(packer.skipped)
+        archive.comment = _note(packer.skipped, packer.renamed)
     return packer.skipped
 
 
-def _note(skipped: list[str]) -> bytes:
-    """Return the comment of the zip: what is not in it, as far as a comment's room goes."""
-    if not skipped:
-        return b""
-    lines = [f"{len(skipped)} left out, since they are neither files nor folders:"]
-    lines += [readable(path) for path in skipped[:NAMED]]
-    return "\n".join(lines).encode()[:LONGEST_COMMENT]
+def _note(skipped: Listed, renamed: Listed) -> bytes:
+    """Return the comment of the zip: what is not as it was, as far as a comment's room goes."""
+    notes = (
+        (skipped, "left out, since they are neither files nor folders:"),
+        (renamed, "named otherwise, since their names could do harm, or be taken for others:"),
+    )
+    lines = [[f"{found.count} {what}", *found.paths] for found, what in notes if found.count]
+    room = LONGEST_COMMENT // max(len(lines), 1) - 1
+    parts = ["\n".join(part).encode()[:room].decode(errors="ignore") for part in lines]
+    return "\n".join(parts).encode()
 
 
-def walk(folder: Path, skipped: list[str]) -> Iterator[Item]:
+def walk(folder: Path, skipped: Listed, renamed: Listed | None = None) -> Iterator[Item]:
     """Yield every file, every empty folder, and every other thing below *folder*.
 
-    Folders that cannot be opened, or lie too deep, are added to *skipped*.
+    Folders that cannot be opened, or lie too deep, are added to *skipped*. With *renamed*, names
+    that could do harm are shown otherwise, and added to it.
     """
-    waiting = [""]
+    waiting = [Folder()]
     while waiting:
-        path = waiting.pop()
+        here = waiting.pop()
         try:
-            directory = _descend(folder, path)
+            directory = _descend(folder, here)
         except OSError:
-            skipped.append(path)
+            skipped.add(path_of(here.above, here.shown) if here.above else "")
             continue
+        names = Names()
         try:
-            for name in sorted(os.listdir(directory)):  # noqa: PTH208  (a descriptor, no path)
-                inner = f"{path}/{name}" if path else name
+            for name in _listed(directory):
                 try:
                     info = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 except OSError:
                     continue  # it went away between listing and looking
+                shown = name if renamed is None else names.of(name, top=not here.depth)
+                if renamed is not None and shown != name:
+                    renamed.add(path_of(here, shown))
                 if not stat.S_ISDIR(info.st_mode) or _is_empty(name, directory):
-                    yield Item(inner, directory, name, info)
-                elif inner.count("/") >= DEEPEST:
-                    skipped.append(inner)
+                    yield Item(here, directory, name, shown, info)
+                elif here.depth >= DEEPEST:
+                    skipped.add(path_of(here, shown))
                 else:
-                    waiting.append(inner)
+                    waiting.append(Folder(here, name, shown, here.depth + 1))
         finally:
             os.close(directory)
 
 
-def _descend(folder: Path, path: str) -> int:
-    """Open the folder at *path* below *folder*, name by name, so that no link is followed."""
-    directory = os.open(folder, os.O_DIRECTORY | _SAFE)
-    for name in filter(None, path.split("/")):
+def _listed(directory: int) -> Iterator[str]:
+    """Yield the names in a folder, of which there may be more than fit into memory."""
+    with os.scandir(directory) as entries:
+        while some := sorted(entry.name for entry in itertools.islice(entries, SORTED)):
+            yield from some
+
+
+def _descend(top: Path, folder: Folder) -> int:
+    """Open *folder* below *top*, name by name, so that no link is followed."""
+    directory = os.open(top, os.O_DIRECTORY | _SAFE)
+    for name, _ in folder.names():
         outer, directory = directory, -1
         try:
             directory = _open(name, outer, stat.S_IRUSR | stat.S_IXUSR, os.O_DIRECTORY)
@@ -194,37 +266,35 @@ def _is_empty(name: str, directory: int) -> bool:
 
 
 def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
-    moment = time.gmtime(info.st_mtime)[:6]
-    entry = zipfile.ZipInfo(readable(path), min(max(moment, _EARLIEST), _LATEST))
+    moment = time.gmtime(min(max(info.st_mtime, _EARLIEST), _LATEST))[:6]
+    entry = zipfile.ZipInfo(path, moment)
     entry.compress_type = zipfile.ZIP_DEFLATED
     # The archive's own level does not reach entries that are written like this one.
     entry._compresslevel = LEVEL  # type: ignore[attr-defined]
-    entry.external_attr = (info.st_mode & 0xFFFF) << 16 | (0x10 if path.endswith("/") else 0)
+    # Nobody who unpacks it gets programs that run as their owner.
+    mode = stat.S_IFMT(info.st_mode) | info.st_mode & 0o777
+    entry.external_attr = mode << 16 | (0x10 if path.endswith("/") else 0)
     return entry
 
 
-def readable(path: str) -> str:
-    """Return *path* with bytes that are no UTF-8 written as %XX, since a zip holds text."""
-    raw = path.encode(errors="surrogateescape")
-    return raw.decode(errors="backslashreplace").replace("\\x", "%")
-
-
-def used_bytes(folders: Iterable[Path], enough: Callable[[], bool] = lambda: False) -> int:
+def used_bytes(folders: Iterable[Path], enough: Callable[[int], bool] = lambda _: False) -> int:
     """Return how much disk everything in *folders* takes; hard links count once.
 
     An empty file counts as a block, since a node has only so many of them. Stops as soon as
-    *enough* says so, with what it has.
+    *enough* says so of what it has, in bytes.
     """
-    total, seen = 0, set()
+    total = 0
+    seen: set[tuple[int, int]] = set()
     for folder in folders:
-        for item in walk(folder, []):
-            if enough():
+        for item in walk(folder, Listed()):
+            if enough(total):
                 return total
             info = item.info
             if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
                 if (info.st_dev, info.st_ino) in seen:
                     continue
-                seen.add((info.st_dev, info.st_ino))
+                if len(seen) < MOST_ENTRIES:
+                    seen.add((info.st_dev, info.st_ino))
             total += max(info.st_blocks * 512, BLOCK)
     return total
 
@@ -235,7 +305,7 @@ def signature(folder: Path) -> tuple[str, int]:
     The size is that of the files, in bytes.
     """
     total, size = hashlib.sha256(), 0
-    for item in walk(folder, []):
+    for item in walk(folder, Listed()):
         info = item.info
         size += info.st_size if stat.S_ISREG(info.st_mode) else 0
         line = f"{item.path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_mode}\n"

@@ -63,13 +63,18 @@ class DiskWatch(threading.Thread):
         while not self._over.wait(pause):
             started = time.monotonic()
             try:
-                used = used_bytes(self._folders, self._over.is_set)
+                used = used_bytes(self._folders, self._enough)
                 # Told again and again: the job itself might have read the word.
                 if used > self._limit and self._tell():
-                    self._log(f"stopping the job: it uses {used} of {self._limit} bytes of disk")
+                    self._log(
+                        f"stopping the job: it uses {used} of {self._limit} bytes of disk, or more"
+                    )
             except OSError as error:
                 self._log(f"cannot measure the disk this time: {error}")
             pause = max(DISK_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started))
+
+    def _enough(self, used: int) -> bool:
+        return used > self._limit or self._over.is_set()
 
     def stop(self) -> None:
         """Measure no more."""

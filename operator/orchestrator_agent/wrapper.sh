@@ -49,7 +49,9 @@ finish() {
       [ "$key" = oom_kill ] && oom=$value
     done <"$counter"
   done
-  echo "$why $code $oom" >&3
+  # On a line of its own, whatever the job has begun there.
+  echo "
+$why $code $oom" >&3
 }
 trap finish EXIT
 trap 'stop terminated' TERM

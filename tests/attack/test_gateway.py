@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from local.paths import NAMESPACE
-from orchestrator_crds.names import AUDIENCE, SERVICE_ACCOUNT
+from orchestrator_crds.names import SERVICE_ACCOUNT, audience
 from tests.cluster.place import Place, until
 
 
@@ -20,17 +20,17 @@ def gateway(place: Place) -> Iterator[httpx2.Client]:
         yield client
 
 
-def token(place: Place, pod: str = "", audience: str = AUDIENCE, account: str = "") -> str:
+def token(place: Place, for_whom: str, pod: str = "", account: str = SERVICE_ACCOUNT) -> str:
     """Have the cluster sign a token, bound to *pod* if there is one."""
     bound = ("--bound-object-kind=Pod", f"--bound-object-name={pod}") if pod else ()
-    name = account or SERVICE_ACCOUNT
-    return place.kubectl("create", "token", name, f"--audience={audience}", *bound).strip()
+    return place.kubectl("create", "token", account, f"--audience={for_whom}", *bound).strip()
 
 
-def running(place: Place, user: int) -> tuple[int, str]:
+def running(place: Place, user: int) -> tuple[int, str, str]:
+    """Start a job; returns its number, its pod, and whom its tokens are for."""
     number = place.upload(f"echo {user} > mine; sleep 600", user=user)
     place.wait(number, "Running")
-    return number, f"job-{number}-1"
+    return number, f"job-{number}-1", audience(place.job(number)["metadata"]["uid"])
 
 
 def test_a_token_is_good_for_its_own_pods_job_while_that_runs(
@@ -42,27 +42,39 @@ def test_a_token_is_good_for_its_own_pods_job_while_that_runs(
         headers = {"Authorization": f"Bearer {bearer}"}
         return gateway.request(method, path, headers=headers, **more)
 
-    (one, first), (two, second) = running(place, 61), running(place, 62)
-    good, others = token(place, first), token(place, second)
+    (one, first, its), (two, second, another) = running(place, 61), running(place, 62)
+    good, others = token(place, its, first), token(place, another, second)
     for bearer, mine in ((good, b"echo 61 >"), (others, b"echo 62 >")):
         answer = ask(bearer)
         assert answer.status_code == 200
         assert mine in answer.content
     for bad in (
-        token(place, first, audience="https://kubernetes.default.svc.cluster.local"),
-        token(place, first, audience="others"),
-        token(place),
-        token(place, account="default"),
+        token(place, "https://kubernetes.default.svc.cluster.local", first),
+        token(place, "orchestrator-gateway", first),
+        token(place, its),
+        token(place, its, account="default"),
         good[:-3] + ("AAA" if good[-3:] != "AAA" else "BBB"),
     ):
         assert ask(bad).status_code == 401
+    # Its pod's, but for another job, be it one that was or one that is.
+    for job in (audience("0"), another):
+        assert ask(token(place, job, first)).status_code == 409
 
     # It is over: what the token was good for, it is good for no more, though it has not run out.
     place.kubectl("patch", "oj", f"job-{one}", "--type=merge", '-p={"spec":{"terminate":true}}')
     assert place.wait(one) == "Killed"
     stored = place.job(one)["status"].get("results")
-    for method, path in (("POST", "/start"), ("GET", "/inputs"), ("PUT", "/results")):
-        assert ask(good, path, method, content=b"x" if method == "PUT" else None).status_code == 409
+    results = f"{place.front}/download_partial/{one}"
+    kept = httpx2.get(results).content
+    for method, path in (("POST", "/start"), ("GET", "/inputs")):
+        assert ask(good, path, method).status_code == 409
+    for path in ("/results", "/snapshot") * 2:
+        assert ask(good, path, "PUT", content=b"other bytes").status_code == 409
+    # Its last word is heard, and not taken: it was said.
+    end = {"why": "exit", "exitCode": 0, "logTail": "other"}
+    assert ask(good, "/end", "POST", json=end).json() == {"phase": "Killed"}
+    assert place.job(one)["status"].get("results") == stored
+    assert httpx2.get(results).content == kept
     # Gone, with its pod.
     place.kubectl("delete", "oj", f"job-{one}")
     until(lambda: not place.get("pod", first), "its pod is gone")

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
-from hashlib import md5
+from hashlib import md5, sha256
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from orchestrator_api.app import create_app
 from tests.browser.chromium import Browser, chromium
-from tests.support.builders import CREATED, SHA, job_body
+from tests.support.builders import CREATED, job_body
 from tests.support.loopback import listening, served
 from tests.support.system import System
 
@@ -146,7 +146,7 @@ def prepared(system: System, home: Home) -> tuple[dict[str, str], dict[str, str]
         results = {
             "key": key,
             "sizeBytes": len(data),
-            "sha256": SHA,
+            "sha256": sha256(data).hexdigest(),
             "etag": etag,
             "updatedAt": CREATED,
         }

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from local.paths import JOBS_NAMESPACE, NAMESPACE
+from orchestrator_crds.names import audience
 from tests.cluster.place import Place, standing_still, until
 from tests.cluster.test_job import unzip
 from tests.cluster.test_life import SMALL, service
@@ -200,9 +201,10 @@ class Ghost:
             "phase": "Running", "startTime": now(), "conditions": conditions,
             "containerStatuses": containers,
         })  # fmt: skip
-        uid = place.get("pod", pod)["metadata"]["uid"]
+        found = place.get("pod", pod)["metadata"]
+        uid, owner = found["uid"], found["ownerReferences"][0]["uid"]
         return place.kubectl(
-            "create", "token", "orchestrator-job", "--audience=orchestrator-gateway",
+            "create", "token", "orchestrator-job", f"--audience={audience(owner)}",
             "--bound-object-kind=Pod", f"--bound-object-name={pod}", f"--bound-object-uid={uid}",
         ).strip()  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import md5
+from hashlib import md5, sha256
 from typing import Any
 
 import httpx2
@@ -16,7 +16,7 @@ from orchestrator_api.identity.door import Door
 from orchestrator_crds.record import record
 from orchestrator_crds.service import Retention
 from tests.support import loopback
-from tests.support.builders import KEY, SHA, job_body, quota_body, service_body
+from tests.support.builders import KEY, job_body, quota_body, service_body
 from tests.support.fake_kube import FakeKube, fake_kube
 from tests.support.fake_s3 import FakeS3, fake_s3
 from tests.support.system import System, api_over
@@ -48,7 +48,13 @@ class Served:
 def _stored(key: str, data: bytes = _DATA) -> dict[str, Any]:
     etag = md5(data).hexdigest()  # noqa: S324  (what S3 uses)
     now = "2026-01-01T00:00:00Z"
-    return {"key": key, "sizeBytes": 5, "sha256": SHA, "etag": etag, "updatedAt": now}
+    return {
+        "key": key,
+        "sizeBytes": 5,
+        "sha256": sha256(data).hexdigest(),
+        "etag": etag,
+        "updatedAt": now,
+    }
 
 
 def _fill(kube: FakeKube, s3: FakeS3) -> None:

@@ -16,6 +16,7 @@ import aiohttp
 from local.paths import JOBS_NAMESPACE, NAMESPACE
 from local.toolchain import KWOK
 from orchestrator_crds import labels
+from orchestrator_crds.names import audience
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, now, pods_path
 from tests.cluster.place import Place
@@ -127,7 +128,8 @@ class Agents:
         job = body["metadata"]["labels"][labels.JOB]
         dice = random.Random(f"{self.seed}/{pod}")
         try:
-            token = await self._token(pod, uid)
+            owner = body["metadata"]["ownerReferences"][0]["uid"]
+            token = await self._token(pod, uid, owner)
         except errors.NotFound:
             return  # deleted before it came to anything
         loop = asyncio.get_running_loop()
@@ -150,9 +152,9 @@ class Agents:
             else:
                 return
 
-    async def _token(self, pod: str, uid: str) -> str:
+    async def _token(self, pod: str, uid: str, owner: str) -> str:
         reference = {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}
-        spec = {"audiences": ["orchestrator-gateway"], "boundObjectRef": reference}
+        spec = {"audiences": [audience(owner)], "boundObjectRef": reference}
         path = f"/api/v1/namespaces/{JOBS_NAMESPACE}/serviceaccounts/orchestrator-job/token"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         answer = await self.kube.request("POST", path, body)

@@ -31,13 +31,16 @@ from tests.support.fake_s3 import FakeS3
 
 
 class PlainTokens:
-    """Takes `Bearer POD/UID` for the token of that pod; real ones are tested on their own."""
+    """Takes `Bearer POD/UID/JOB'S UID` for the token of that pod; real ones have their own tests.
+
+    Without the last, it is that of the first job of its name.
+    """
 
     async def verify(self, authorization: str) -> Caller:
-        pod, _, uid = authorization.removeprefix("Bearer ").partition("/")
+        pod, uid, job_uid, *_ = [*authorization.removeprefix("Bearer ").split("/"), "", ""]
         if not uid:
             raise BadToken("There is no bearer token.")
-        return Caller(pod, uid, "node-1")
+        return Caller(pod, uid, "node-1", job_uid or f"uid-{pod.rpartition('-')[0]}")
 
 
 @dataclass

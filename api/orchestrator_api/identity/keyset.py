@@ -41,11 +41,11 @@ class KeySet:
     async def claims(
         self,
         token: str,
-        audience: str,
+        audience: str | None,
         algorithms: Collection[str] = ALGORITHMS,
         leeway_seconds: float = 0,
     ) -> dict[str, Any]:
-        """Return what a token of this issuer says.
+        """Return what a token of this issuer says; with no *audience*, for whomever it is.
 
         Raises BadToken, or what fetching raises when no keys are known yet.
         """
@@ -58,7 +58,7 @@ class KeySet:
                 audience=audience,
                 issuer=self.issuer,
                 leeway=leeway_seconds,
-                options={"require": ["exp", "iss", "aud"]},
+                options={"require": ["exp", "iss", "aud"], "verify_aud": audience is not None},
             )
         except jwt.PyJWTError as error:
             raise BadToken(f"The token is not valid: {error}.") from error

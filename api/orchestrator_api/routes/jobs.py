@@ -124,9 +124,8 @@ async def download(job_id: JobId, given: Given, known: Known, asked: AskedFor) -
     if phase_for_rest(job) is not Phase.COMPLETED or results is None:
         return JSONResponse(answer(job).model_dump())
     try:
-        return await zip_response(
-            given.store, results.key, f"{job_id}.zip", asked, etag=results.etag
-        )
+        found = {"etag": results.etag, "sha256": results.sha256}
+        return await zip_response(given.store, results.key, f"{job_id}.zip", asked, **found)
     except errors.NoSuchObject as error:
         return await _vanished(given, known, job, error)
 
@@ -156,7 +155,7 @@ async def download_partial(job_id: JobId, given: Given, known: Known, asked: Ask
         if job.status.phase is Phase.CLEANED:
             return JSONResponse(answer(job).model_dump())
         if results is not None:
-            return await serve(key=results.key, etag=results.etag)
+            return await serve(key=results.key, etag=results.etag, sha256=results.sha256)
         await _want(given, job)
         if job.status.phase is not Phase.QUEUED:
             # No snapshot yet: the inputs are what there is.

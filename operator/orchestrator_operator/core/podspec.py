@@ -13,7 +13,7 @@ from orchestrator_crds import (
 )
 from orchestrator_crds.amounts import amount, vector
 from orchestrator_crds.meta import API_VERSION
-from orchestrator_crds.names import AUDIENCE, SERVICE_ACCOUNT, pod_name
+from orchestrator_crds.names import SERVICE_ACCOUNT, audience, pod_name
 from orchestrator_operator.core.facts import resources_of
 from orchestrator_operator.core.nodes import ClusterNode
 
@@ -76,7 +76,7 @@ def build(
             },
             "terminationGracePeriodSeconds": grace,
             "tolerations": [t.to_dict() for t in pool.spec.tolerations],
-            "volumes": _volumes(spec),
+            "volumes": _volumes(spec, job.metadata.uid),
             **({} if _host_users(spec, nodes) else {"hostUsers": False}),
             **({"runtimeClassName": spec.runtime_class_name} if spec.runtime_class_name else {}),
         },
@@ -204,11 +204,11 @@ def _verbatim(*words: str) -> list[str]:
     return [word.replace("$", "$$") for word in words]
 
 
-def _volumes(spec: ServiceSpec) -> list[dict[str, Any]]:
+def _volumes(spec: ServiceSpec, job_uid: str) -> list[dict[str, Any]]:
     # The agent stops a job that uses more than its share; the kubelet would evict it, and lose
     # what it has, only above that.
     disk = str(_disk(spec) * 5 // 4)
-    token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    token = {"audience": audience(job_uid), "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     return [
         {"name": "work", "emptyDir": {"sizeLimit": disk}},
         {"name": "job", "emptyDir": {}},

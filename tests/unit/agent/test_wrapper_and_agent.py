@@ -22,6 +22,7 @@ from orchestrator_agent.gateway import Gateway
 from orchestrator_agent.isolation import isolated
 from orchestrator_agent.packing import pack
 from tests.support.fake_gateway import FakeGateway, fake_gateway
+from tests.support.job_folder import CORPUS
 from tests.support.pod import PACKAGE, PlainPod, bundle, wait_until
 
 
@@ -651,3 +652,35 @@ def test_a_wrapper_that_cannot_fork_any_more_still_tells_how_it_ended(
     # What a shell does after a fork bomb, at the line where it would have forked.
     run(pod, gateway, "trap '' TERM; sleep 60", shell=shell, deadline=1, failing_line=line)
     assert gateway.end["why"] == "deadline"
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_a_run_sh_that_turns_on_the_agent_and(
+    pod: PlainPod, gateway: FakeGateway, name: str
+) -> None:
+    """Here it may write to /job, which is read-only in a real pod."""
+    script, why, code = CORPUS[name]
+    run(pod, gateway, script)
+    assert (gateway.end["why"], gateway.end["exitCode"]) == (why, code)
+    assert "run.sh" in results(gateway)
+    assert len(gateway.bodies["/end"][-1]) < 16_000
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_the_agent_writes_into_nothing_but_its_own_fifos(
+    pod: PlainPod, gateway: FakeGateway, tmp_path: Path, kind: str
+) -> None:
+    """Told to stop a job, it followed a link that the job had put in the place of `stop`."""
+    victim = tmp_path / "victim"
+    victim.write_text("its own")
+    made = f"ln -s {victim} $J/stop" if kind == "link" else "echo 'its own' > $J/stop"
+    gateway.inputs = bundle(
+        run_sh=f"J=$ORCHESTRATOR_JOB_FOLDER; rm $J/stop; {made}\n"
+        "head -c 3000000 /dev/zero > big; sleep 3; cat $J/stop > seen; exit 5"
+    )
+    pod.start_agent(disk_bytes=1_000_000)
+    pod.start_main()
+    assert pod.finish()[0] == 0
+    assert (gateway.end["why"], gateway.end["exitCode"]) == ("exit", 5)
+    assert results(gateway)["seen"].strip() == b"its own"
+    assert victim.read_text() == "its own"

@@ -1,6 +1,7 @@
 """Polls, downloads and terminations."""
 
 import asyncio
+import hashlib
 import io
 import zipfile
 from typing import Any
@@ -26,7 +27,7 @@ def stored(data: bytes = DATA) -> dict[str, Any]:
     return {
         "key": RESULTS,
         "sizeBytes": len(data),
-        "sha256": "0" * 64,
+        "sha256": hashlib.sha256(data).hexdigest(),
         "etag": _etag(data).strip('"'),
         "updatedAt": "2026-01-01T00:00:00Z",
     }
@@ -140,6 +141,26 @@ async def test_results_that_were_replaced_are_refused_before_the_first_byte(syst
     answer = await system.rest.get("/download/1")
     assert answer.status_code == 410
     assert "are not those that it left" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("route", ["download", "download_partial"])
+@pytest.mark.parametrize("size", [len(DATA), 500_000])
+async def test_results_that_were_damaged_are_never_a_complete_200(
+    system: System, monkeypatch: pytest.MonkeyPatch, route: str, size: int
+) -> None:
+    """Other bytes of the same length with the same ETag, as a failing disk may have them."""
+    good = bytes(size)
+    await complete(system)
+    put(system, "Completed", results=stored(good) | {"etag": "same"})
+    monkeypatch.setattr(system.s3, "_etag", lambda _: '"same"')
+    system.s3.objects[RESULTS] = good
+    assert (await system.rest.get(f"/{route}/1")).content == good
+    system.s3.objects[RESULTS] = bytes(size - 1) + b"x"
+    answer = await system.rest.get(f"/{route}/1")
+    assert answer.status_code == 500 or len(answer.content) < size
+    # The store gives them without a word: of a part there is no sum, so that nobody notices.
+    part = await system.rest.get(f"/{route}/1", headers={"Range": "bytes=0-"})
+    assert (part.status_code, part.content) == (206, system.s3.objects[RESULTS])
 
 
 async def test_results_that_went_with_their_job_are_404(system: System) -> None:

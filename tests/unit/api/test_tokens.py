@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.tokens import Caller, Tokens
-from orchestrator_crds.names import AUDIENCE
+from orchestrator_crds.names import audience
 from orchestrator_wire.kube import Kube
 from tests.support.fake_kube import FakeKube
 
@@ -40,7 +40,7 @@ def token(
     now = int(time.time())
     body = {
         "iss": ISSUER,
-        "aud": [AUDIENCE],
+        "aud": [audience("uid-job")],
         "exp": now + 600,
         "iat": now,
         "kubernetes.io": bound,
@@ -56,8 +56,8 @@ def tokens(cluster: Pair) -> Tokens:
     return Tokens(kube, "jobs")
 
 
-async def test_a_good_token_tells_pod_uid_and_node(tokens: Tokens) -> None:
-    assert await tokens.verify(token()) == Caller("job-1-1", "uid", "node-1")
+async def test_a_good_token_tells_pod_uid_node_and_job(tokens: Tokens) -> None:
+    assert await tokens.verify(token()) == Caller("job-1-1", "uid", "node-1", "uid-job")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,11 @@ async def test_a_good_token_tells_pod_uid_and_node(tokens: Tokens) -> None:
         "Bearer not.a.token",
         token(exp=int(time.time()) - 10),
         token(aud=["kubernetes"]),
+        token(aud=[]),
+        token(aud=["orchestrator-gateway"]),
+        token(aud=[audience("")]),
+        # Whoever else it is for has it, too.
+        token(aud=[audience("uid-job"), "kubernetes"]),
         token(iss="https://elsewhere"),
         token(key=FOREIGN),
         token(key_id="unknown"),
@@ -85,7 +90,12 @@ async def test_every_other_token_is_refused(tokens: Tokens, bad: str) -> None:
 
 
 async def test_an_unsigned_token_is_refused(tokens: Tokens) -> None:
-    body = {"iss": ISSUER, "aud": [AUDIENCE], "exp": time.time() + 60, "kubernetes.io": BOUND}
+    body = {
+        "iss": ISSUER,
+        "aud": [audience("uid-job")],
+        "exp": time.time() + 60,
+        "kubernetes.io": BOUND,
+    }
     unsigned = jwt.encode(body, "", algorithm="none", headers={"kid": "k"})
     with pytest.raises(BadToken):
         await tokens.verify(f"Bearer {unsigned}")
