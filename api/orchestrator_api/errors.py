@@ -4,6 +4,7 @@ The body is the old system's, since portals read it: id 0, status Unknown, and t
 /v1 it is a problem document instead. `description.py` draws the API's description from it.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -16,8 +17,13 @@ from starlette.exceptions import HTTPException
 from orchestrator_api import problems
 from orchestrator_api.schemas import Refusal
 from orchestrator_wire import errors as wire
+from orchestrator_wire.events import Pace
 
 log = logging.getLogger(__name__)
+# So many a second are refused at once. All others are answered late, but only so many at a time,
+# since a request that waits holds a connection, and what had come of its body.
+REFUSALS_PER_SECOND = 10.0
+LATE_SECONDS, MOST_LATE = 1.0, 64
 
 
 class ApiError(Exception):
@@ -156,6 +162,19 @@ async def _api_error(request: Request, error: Exception) -> Response:
     return _answer(request, error.status, error.message, error.headers)
 
 
+async def _turned_away(request: Request, error: Exception) -> Response:
+    """Refuse in good time: who asks again at once would else cost a request's work each time."""
+    pace: Pace = request.app.state.refusals
+    late: set[Request] = request.app.state.late
+    if not pace.spend() and len(late) < MOST_LATE:
+        late.add(request)
+        try:
+            await asyncio.sleep(LATE_SECONDS)
+        finally:
+            late.discard(request)
+    return await _api_error(request, error)
+
+
 async def _store_error(request: Request, error: Exception) -> Response:
     log.warning("Object store: %s", error)
     found = Unavailable("The file store cannot be reached now; try again later.")
@@ -203,6 +222,8 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     ApiError: _api_error,
+    TooManyRequests: _turned_away,
+    Unauthorized: _turned_away,
     wire.StoreError: _store_error,
     wire.ClusterError: _cluster_error,
     wire.Permanent: _refused,
@@ -214,5 +235,6 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
 
 def install(app: FastAPI) -> None:
     """Have *app* answer every error as above."""
+    app.state.refusals, app.state.late = Pace(REFUSALS_PER_SECOND), set()
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)

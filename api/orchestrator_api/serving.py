@@ -25,6 +25,8 @@ LONGEST_HEAD = 64 * 1024
 AROUND_A_BYTE = 16
 # How much of a refused body is still read, so that its sender gets to read the answer.
 DISCARDED_BYTES = 64 << 20
+# And how fast: who sends what is refused has to wait, and not all others.
+DISCARDED_BYTES_PER_SECOND = 4 << 20
 # How long a head, the rest of a refused body, or a reader that stalls is waited for.
 PATIENCE_SECONDS = 30.0
 MOST_CONNECTIONS = 4096
@@ -107,7 +109,14 @@ class Protocol(HttpToolsProtocol):
             self._discarded += len(body)
             if self.discards is not None and self._discarded > self.discards:
                 self.transport.close()
+            elif self.discards is not None:
+                self.flow.pause_reading()
+                self.loop.call_later(len(body) / DISCARDED_BYTES_PER_SECOND, self._read_on)
         super().on_body(body)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         """End the request's body."""

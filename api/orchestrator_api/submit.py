@@ -15,7 +15,7 @@ from orchestrator_api.cluster import Cluster
 from orchestrator_api.errors import ApiError, TooSlow
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.ids import Ids
-from orchestrator_api.pacing import paced
+from orchestrator_api.pacing import Turns, paced
 from orchestrator_api.places import Places, Seat
 from orchestrator_api.queue import Queue
 from orchestrator_api.upload import Form, drain, receive
@@ -50,18 +50,18 @@ class Submissions:
         self._store, self._cluster, self._ids, self._services = store, cluster, ids, services
         self._queue = queue
         self._callback_hosts = callback_hosts
-        self._places = Places(LARGE_AT_ONCE)
+        self._places, self._turns = Places(LARGE_AT_ONCE), Turns()
 
     async def submit(
         self, known: Principal, caller: str, mark: str, body: AsyncIterator[bytes]
     ) -> OrchestratorJob:
         """Store what *body* holds and create its job; raises ApiError and the wire's errors.
 
-        *caller* is whose share of the places for large uploads it takes.
+        *caller* is whose share it takes of the places for large uploads, and of our time.
         """
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
-        body = paced(body)
+        body = self._turns.of(caller, paced(body))
         try:
             spec = await self._take(known, self._places.of(caller), (key, mark), body)
         except TooSlow:

@@ -12,7 +12,7 @@ from orchestrator_crds.outcome import Outcome
 from orchestrator_crds.resources import ComputeResources
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
-from orchestrator_operator.core import facts, podspec, steps
+from orchestrator_operator.core import podspec, steps
 from orchestrator_operator.core.judgement import Verdict
 from orchestrator_operator.mirror import JOBS, PODS, Mirror
 from orchestrator_wire import errors
@@ -65,7 +65,8 @@ class Actor:
             # Its service or pool was deleted since the claim: it waits with a reason instead.
             await self._patch(job, transitions.requeue(job, now=now()))
             return
-        nodes = [node for node, _ in facts.nodes_of(pool, self.mirror.nodes)]
+        selector = pool.spec.node_selector
+        nodes = (node for node in self.mirror.nodes.values() if node.has(selector))
         manifest = podspec.build(job, service, pool, self._surroundings, nodes)
         try:
             self.mirror.see(PODS, await self._writer.create_pod(manifest))

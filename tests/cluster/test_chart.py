@@ -20,7 +20,8 @@ from tests.cluster.place import Place, until
 GOOD = ("objectStore.minio.enabled=true",)
 
 
-EXTERNAL = ("objectStore.endpoint=s3.example.org:443", "objectStore.existingSecret=keys")
+ELSEWHERE, KEYS = "objectStore.endpoint=s3.example.org:443", "objectStore.existingSecret=keys"
+EXTERNAL = (ELSEWHERE, KEYS)
 VARIANTS = {
     "default": GOOD,
     "an object store of one's own": EXTERNAL,
@@ -300,22 +301,15 @@ def test_policies_name_the_account_and_the_label_that_pods_of_jobs_have() -> Non
 
 
 def test_an_object_store_of_ones_own_brings_no_minio() -> None:
-    values = (
-        "objectStore.endpoint=s3.example.org:443",
-        "objectStore.secure=true",
-        "objectStore.existingSecret=keys",
-    )
-    assert not any("minio" in body["metadata"]["name"] for body in objects(*values))
-
-
-ELSEWHERE = "objectStore.endpoint=s3.example.org:443"
+    made = objects(*EXTERNAL, "objectStore.secure=true")
+    assert not any("minio" in body["metadata"]["name"] for body in made)
 
 
 @pytest.mark.parametrize(
     ("values", "api", "operator"),
     [
-        ([ELSEWHERE, "objectStore.existingSecret=k"], "k", "k"),
-        ([ELSEWHERE, "objectStore.existingSecret=k", "objectStore.api.existingSecret=a"], "a", "k"),
+        ([ELSEWHERE, KEYS], "keys", "keys"),
+        ([ELSEWHERE, KEYS, "objectStore.api.existingSecret=a"], "a", "keys"),
         (
             [ELSEWHERE, "objectStore.operator.existingSecret=o", "objectStore.api.existingSecret=a"],
             "a", "o",

@@ -1,21 +1,25 @@
 """What one caller may hold of what all share: places for large uploads, uploads, downloads."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator_api import errors
+from orchestrator_api.app import create_app
 from orchestrator_api.errors import TooManyRequests, Unavailable
 from orchestrator_api.identity import rates
 from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
+from orchestrator_api.pacing import Turns
 from orchestrator_api.places import Places, Seat
 from orchestrator_api.submit import LARGE_AT_ONCE
 from orchestrator_wire.s3 import SMALL_BYTES
 from tests.support.builders import service_body
-from tests.support.system import System
+from tests.support.system import System, client
 from tests.unit.api.test_identity import a_file, bearer
 
 
@@ -158,3 +162,54 @@ async def test_a_download_holds_a_place_until_it_has_been_sent(
     answer = await system.rest.get("/download_partial/1")
     assert answer.status_code == 429
     assert (await system.rest.head("/download_partial/1")).status_code == 200
+
+
+@pytest.mark.parametrize(("in_turn", "share"), [(True, 1), (False, 20)])
+async def test_who_sends_many_bodies_has_them_wait_for_each_other(
+    in_turn: bool, share: int
+) -> None:
+    """Twenty uploads of one caller had each upload of the others wait for twenty pieces."""
+    turns, taken_in, honest_left = Turns(), 0, 200
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)
+            yield b"x"
+
+    async def evil(number: int) -> None:
+        nonlocal taken_in
+        async for _ in turns.of("evil" if in_turn else f"evil {number}", endless()):
+            taken_in += 1
+
+    greedy = [asyncio.create_task(evil(number)) for number in range(20)]
+    async for _ in turns.of("honest", endless()):
+        honest_left -= 1
+        if not honest_left:
+            break
+    for task in greedy:
+        task.cancel()
+    await asyncio.gather(*greedy, return_exceptions=True)
+    assert 0.5 * share < taken_in / 200 < 2 * share
+
+
+async def test_who_asks_too_often_is_answered_late_and_no_more_of_them_than_may_wait(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused as fast as they asked, callers cost more than they would have, let in."""
+    most = Most(requests_per_second=0.001, burst=1)
+    settings = IdentitySettings(api_keys_file=str(a_file(tmp_path)), limits=most)
+    object.__setattr__(system.context, "door", Door(settings))
+    monkeypatch.setattr(errors, "MOST_LATE", 3)
+    monkeypatch.setattr(errors, "LATE_SECONDS", 2.0)
+    monkeypatch.setattr(errors, "REFUSALS_PER_SECOND", 1.0)
+    await system.rest.aclose()
+    system.rest = client(create_app(system.context))
+
+    async def ask() -> int:
+        return (await system.rest.get("/download/1", headers=bearer("one"))).status_code
+
+    assert await ask() == 404
+    late = [asyncio.create_task(ask()) for _ in range(5)]
+    done, waiting = await asyncio.wait(late, timeout=1)
+    assert (len(done), len(waiting)) == (2, 3)
+    assert {await task for task in late} == {429}

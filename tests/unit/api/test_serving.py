@@ -317,3 +317,25 @@ async def test_no_answer_names_the_host_that_a_request_names(app: Any) -> None:
             writer.write(raw)
             assert b"evil" not in await reader.read(-1)
             writer.close()
+
+
+@pytest.mark.parametrize(("rate", "read"), [(1, False), (1 << 40, True)])
+async def test_a_body_that_was_refused_is_read_slowly(
+    app: Any, monkeypatch: pytest.MonkeyPatch, rate: int, read: bool
+) -> None:
+    """Who sends what nobody takes had the whole process for it, before all others."""
+    monkeypatch.setattr(serving, "DISCARDED_BYTES_PER_SECOND", rate)
+    async with served(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(post(b"Content-Length: %d\r\n" % (2 * MEGABYTE))[:-2] + b"\r\n" + bytes(100))
+        assert b" 404 " in await reader.readline()
+        writer.write(bytes(2 * MEGABYTE - 100) + LAST)
+        # Another does not wait for that.
+        assert await statuses(address, LAST) == [200]
+        try:
+            async with asyncio.timeout(2 if read else 0.5):
+                rest = await reader.read(-1)
+        except TimeoutError:
+            rest = b""
+        assert (b" 200 " in rest) == read
+        writer.transport.abort()
