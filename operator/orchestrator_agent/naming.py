@@ -1,7 +1,9 @@
 """What files are called in the zip: a stranger named them, and others unpack it on any system.
 
 What could lead out of a folder, hide a name's end or steer a terminal is written as %xx, byte by
-byte; of names that are one and the same to some systems, each but the first gets a number.
+byte. Of names that are one and the same then, or to a tool that composes accents, as bsdtar does,
+each but the first gets a number. Names that differ by case stay: `chainA.pdb` and `chaina.pdb` are
+two results, and whose they are wants both.
 """
 
 import re
@@ -47,8 +49,8 @@ class Names:
     def of(self, name: str, *, top: bool = False) -> str:
         """Return what *name* is called in the zip; *top* is where paths begin."""
         first = shown = harmless(name, top=top)
-        key = _folded(first)
-        while (taken := _folded(shown)) in self._taken:
+        key = _composed(first)
+        while (taken := _composed(shown)) in self._taken:
             number = self._taken[key]
             self._taken[key] = number + 1
             shown = f"{_cut(first)}~{number}"
@@ -56,8 +58,5 @@ class Names:
         return shown
 
 
-def _folded(shown: str) -> int:
-    """Return what is the same for names that some file systems take for one."""
-    return hash(
-        unicodedata.normalize("NFC", unicodedata.normalize("NFC", shown).casefold()).rstrip(". ")
-    )
+def _composed(shown: str) -> int:
+    return hash(unicodedata.normalize("NFC", shown))

@@ -13,7 +13,7 @@ NAMES = [
     "evil\u202egpj.sh", "hidden\u200b", "separator\u2028line", "private\ue000",
     # Names of devices, and of options.
     "CON", "aux.txt", "nul", "COM1", "-rf", "--help", "@list", "*", "?", "$(id)", "`id`", "~", "|id", "<>",
-    # One and the same to some file systems.
+    # One and the same to some file systems, though not to those that jobs run on.
     "README", "Readme", "readme", "readme~2", "stra\u00dfe", "STRASSE", "\u00e9", "e\u0301", "dot", "dot.", "dot ",
     # Long, and no text at all.
     "x" * 255, "y" * 254 + "\x01", "\u00fc" * 127, os.fsdecode(b"\xff\xfe\x00"[:2]), os.fsdecode(b"caf\xe9"), "%ff%fe",
