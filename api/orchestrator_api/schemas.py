@@ -73,4 +73,7 @@ def answer(job: OrchestratorJob) -> JobAnswer:
         message = f"The job is running: {job.status.progress.text}"
     if phase is Phase.KILLED and job.status.phase in LIVE:
         message = "The job is being stopped, as was asked."
+    elif phase in {Phase.FAILED, Phase.KILLED} and job.status.results is not None:
+        # On a line of its own, since what stands before may be the job's log.
+        message += f"\nWhat it left is at /download_partial/{job.spec.id}."
     return JobAnswer(id=job.spec.id or 0, status=str(phase), message=message)

@@ -25,7 +25,7 @@ from orchestrator_crds import OrchestratorService
 from orchestrator_crds.callback import allowed
 from orchestrator_crds.job import MAX_FILES
 from orchestrator_crds.names import SCRIPT, BadFileName, file_name
-from orchestrator_crds.script import LONGEST_SCRIPT, findings
+from orchestrator_crds.script import ENOUGH_BYTES, findings
 
 LONGEST_FIELD = 64 * 1024
 MOST_FIELDS = 100
@@ -106,7 +106,7 @@ class Form:
             self._file_bytes += len(event)
             if self._file_bytes > self.limit:
                 raise _too_large(self.limit)
-            if self._name == SCRIPT and len(self._script) < LONGEST_SCRIPT:
+            if self._name == SCRIPT and len(self._script) < ENOUGH_BYTES:
                 self._script += event
             await self._bundle.write(event)
 

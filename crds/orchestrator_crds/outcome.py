@@ -88,7 +88,10 @@ def _users_own(report: Report, code: int) -> tuple[Reason, str]:
     if report.why == "disk":
         return Reason.DISK_LIMIT_EXCEEDED, _TOO_MUCH_DISK
     if report.too_large:
-        return Reason.RESULTS_TOO_LARGE, f"{ended}, but its results are too large to be kept."
+        return Reason.RESULTS_TOO_LARGE, (
+            f"{ended}, but its results are too large to be kept. Have it delete what nobody needs, "
+            "or ask for more."
+        )
     if code == 0:
         return Reason.SUCCEEDED, f"{ended}."
     if report.oom_kills:
@@ -97,8 +100,14 @@ def _users_own(report: Report, code: int) -> tuple[Reason, str]:
     return Reason.NON_ZERO_EXIT, f"{ended}."
 
 
-_TOO_LONG = "The job ran longer than its service allows and was stopped."
-_TOO_MUCH_DISK = "The job used more disk than its service allows and was stopped."
+_TOO_LONG = (
+    "The job ran longer than its service allows and was stopped. Have it do less at a time, or ask "
+    "for a longer deadline."
+)
+_TOO_MUCH_DISK = (
+    "The job used more disk than its service allows and was stopped. Have it write less, or ask "
+    "for more disk."
+)
 
 
 def _infrastructure(what: str) -> str:
@@ -138,7 +147,10 @@ def from_pod(pod: dict[str, Any], *, terminate: bool, started: bool = True) -> O
         return Outcome(Phase.FAILED, Reason.DEADLINE_EXCEEDED, _TOO_LONG)
     main = _terminated(status, "main")
     if main.get("reason") == "OOMKilled":
-        sentence = "The job used more memory than its service allows and was killed."
+        sentence = (
+            "The job used more memory than its service allows and was killed. Have it do less at a "
+            "time, or ask for more memory."
+        )
         return Outcome(Phase.FAILED, Reason.OOM_KILLED, sentence, OOM_EXIT)
     if failure := _start_failure(status):
         return failure

@@ -7,12 +7,16 @@ a job in is its pod. Comments are not looked at.
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 from orchestrator_crds.text import tame
 
 # No pattern looks further than a few hundred characters, so that time grows with the length alone.
+# What is longer than this is not looked at, and so is a finding itself: it could hide anything.
 LONGEST_SCRIPT = 1 << 18
 LONGEST_LINE = 2048
+# So much of a script tells whether it is longer, whatever its characters take.
+ENOUGH_BYTES = 4 * LONGEST_SCRIPT + 1
 MOST_FINDINGS = 20
 
 
@@ -43,7 +47,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     "reverse shell": (r"/dev/(?:tcp|udp)/",),
     "privilege escalation": (
         _words("sudo su doas pkexec chown setcap"),
-        rf"{_COMMAND}chmod\s+(?:-\w+\s+)*(?:[2467][0-7]{{3}}\b|[ugoa]*\+[rwxX]*s)",
+        rf"{_COMMAND}chmod\s+(?:-\w+\s+)*(?:[2467][0-7]{{3}}\b|0?777\b|[ugoa]*\+[rwxX]*s)",
     ),
     "container escape": (
         _words("chroot nsenter unshare mount umount docker podman kubectl crictl"),
@@ -76,17 +80,21 @@ _COMMENT = re.compile(r"(?:^|\s)#.*")
 @lru_cache(maxsize=128)
 def findings(text: str) -> tuple[str, ...]:
     """Return what is suspicious in a script, such as `line 3: network tool (curl)`, in order."""
-    found = []
+    return tuple(tame(found) for found in islice(_all(text), MOST_FINDINGS))
+
+
+def _all(text: str) -> Iterator[str]:
     for number, line in enumerate(text[:LONGEST_SCRIPT].splitlines(), 1):
-        for kind, what in _in_line(line[:LONGEST_LINE]):
-            found.append(tame(f"line {number}: {kind} ({what})"))
-            if len(found) == MOST_FINDINGS:
-                return tuple(found)
-    return tuple(found)
+        for kind, what in _in_line(line):
+            yield f"line {number}: {kind} ({what})"
+    if len(text) > LONGEST_SCRIPT:
+        yield f"too long: only the first {LONGEST_SCRIPT} characters were looked at"
 
 
 def _in_line(line: str) -> Iterator[tuple[str, str]]:
-    code = _COMMENT.sub("", line)
+    if len(line) > LONGEST_LINE:
+        yield "too long", f"only its first {LONGEST_LINE} characters were looked at"
+    code = _COMMENT.sub("", line[:LONGEST_LINE])
     for kind, pattern in _COMPILED:
         if match := pattern.search(code):
             yield kind, " ".join(match[0].split())[:80]

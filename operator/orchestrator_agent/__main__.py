@@ -25,8 +25,8 @@ from orchestrator_agent.snapshots import Snapshots
 from orchestrator_agent.staging import BadInputs, Corrupt, fetch, unpack
 from orchestrator_agent.watching import DiskWatch, Reporter
 
-START_SECONDS = 120.0
-STAGE_SECONDS = 600.0
+# How long Kubernetes, and then the object store, may be away.
+START_SECONDS = STAGE_SECONDS = 600.0
 # How long the user's container may take to come through the gate once the pod is told to end.
 STILLBORN_SECONDS = 2.0
 # How much later the one container may hear of the end of its pod than the other.

@@ -70,8 +70,9 @@ def _fill(kube: FakeKube, s3: FakeS3) -> None:
         {"phase": "Running", "attempt": 2, "snapshots": "OnRequest"},
         {"phase": "Queued", "spec": {"inputs": None, "script": "echo hi"}},
     ]
+    inputs = {"inputs": {"key": KEY, "sizeBytes": 5, "sha256": sha256(_DATA).hexdigest()}}
     for number, more in enumerate(live, 1):
-        kube.put("orchestratorjobs", job_body(f"job-{number}", **more))
+        kube.put("orchestratorjobs", job_body(f"job-{number}", **{"spec": inputs, **more}))
     ended: list[dict[str, Any]] = [
         {"phase": "Completed", "results": _stored(results)},
         {"phase": "Completed", "results": _stored(results, b"another")},
@@ -81,7 +82,7 @@ def _fill(kube: FakeKube, s3: FakeS3) -> None:
         {"phase": "Cleaned", "message": "Too old."},
     ]
     for number, more in enumerate(ended, len(live) + 1):
-        body = job_body(f"job-{number}", **more)
+        body = job_body(f"job-{number}", spec=inputs, **more)
         s3.objects[f"records/{number}.json"] = record(body, Retention())
 
 

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from orchestrator_api.app import create_app
 
 # Not in the description, but served; and what may come of any path that there is not.
-HIDDEN = ("/swagger/", "/api-docs/openapi.json")
+HIDDEN = ("/swagger", "/swagger/", "/api-docs/openapi.json")
 ANYWHERE = {404, 405}
 # Told of nowhere: it is always a mistake of ours.
 MISTAKE = 500

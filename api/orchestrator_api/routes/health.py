@@ -50,6 +50,7 @@ async def health(given: Given) -> JSONResponse:
     return JSONResponse({"status": "ok", "database": "ok"}, headers=more)
 
 
+@router.get("/swagger", include_in_schema=False)
 @router.get("/swagger/", include_in_schema=False)
 async def documentation(request: Request) -> HTMLResponse:
     """Show the API's documentation, without anything from elsewhere."""

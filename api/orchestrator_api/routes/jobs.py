@@ -162,7 +162,7 @@ async def download_partial(job_id: JobId, given: Given, known: Known, asked: Ask
             with suppress(errors.NoSuchObject):
                 return await _latest(serve, _partial_key(job))
         if inputs is not None:
-            return await serve(key=inputs.key, etag=inputs.etag)
+            return await serve(key=inputs.key, etag=inputs.etag, sha256=inputs.sha256)
     except errors.NoSuchObject as error:
         return await _vanished(given, known, job, error)
     headers = {"Content-Disposition": attachment(f"{job_id}.zip")}

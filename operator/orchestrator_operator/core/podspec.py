@@ -19,8 +19,9 @@ from orchestrator_operator.core.nodes import ClusterNode
 
 # One uid for agent and main, or a result file of mode 0600 could not be collected.
 UID = 65532
-# The pod's own deadline is a backstop; the wrapper's timer and grace come well before it.
-START_SLACK_SECONDS = 900
+# The pod's own deadline is a backstop; the wrapper's timer and grace come well before it, also when
+# the agent waits for as long as it may before the start.
+START_SLACK_SECONDS = 1500
 TOKEN_SECONDS = 3600
 # How many bytes of results may become one byte of results.zip.
 UNPACKED_RATIO = 8

@@ -77,6 +77,7 @@ MATRIX = {
 }
 # Not in the description, but served.
 HIDDEN = {
+    ("get", "/swagger"): EVERYBODY,
     ("get", "/swagger/"): EVERYBODY,
     ("get", "/api-docs/openapi.json"): EVERYBODY,
 }

@@ -75,9 +75,14 @@ async def test_a_job_made_by_another_replica_a_moment_ago_is_found(system: Syste
 async def test_a_job_that_came_to_nothing_says_why(
     system: System, phase: str, message: str
 ) -> None:
-    put(system, phase, message=message, results=stored())
+    put(system, phase, message=message)
     answer = await system.rest.get("/download/1")
     assert answer.json() == {"id": 1, "status": phase, "message": message}
+    if phase != "Invalid":
+        body = job_body("job-2", phase=phase, message=message, results=stored())
+        system.kube.put("orchestratorjobs", body)
+        told = (await system.rest.get("/download/2")).json()["message"]
+        assert told == f"{message}\nWhat it left is at /download_partial/2."
 
 
 @pytest.mark.parametrize("path", ["/download/9", "/download_partial/9"])
@@ -185,9 +190,15 @@ async def test_partial_results_are_the_inputs_first_then_the_snapshot_then_the_r
     system: System,
 ) -> None:
     system.s3.objects[KEY] = b"inputs"
-    put(system, "Queued")
+    spec = {"inputs": {"key": KEY, "sizeBytes": 6, "sha256": hashlib.sha256(b"inputs").hexdigest()}}
+    put(system, "Queued", spec=spec)
     assert (await system.rest.get("/download_partial/1")).content == b"inputs"
-    put(system, "Running", attempt=1)
+    # Other bytes than were uploaded are never a complete answer.
+    system.s3.objects[KEY] = b"damage"
+    answer = await system.rest.get("/download_partial/1")
+    assert answer.status_code == 500 or len(answer.content) < 6
+    system.s3.objects[KEY] = b"inputs"
+    put(system, "Running", attempt=1, spec=spec)
     assert (await system.rest.get("/download_partial/1")).content == b"inputs"
     system.s3.objects[PARTIAL] = b"snapshot"
     assert (await system.rest.get("/download_partial/1")).content == b"snapshot"

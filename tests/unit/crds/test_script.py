@@ -22,6 +22,7 @@ BAD = [
     ("sudo make install", "privilege escalation"),
     ("chmod u+s tool", "privilege escalation"),
     ("chmod 4755 tool", "privilege escalation"),
+    ("chmod -R 777 .", "privilege escalation"),
     ("nsenter -t 1", "container escape"),
     ("ls /var/run/docker.sock", "container escape"),
     ("modprobe x", "kernel"),
@@ -46,6 +47,20 @@ def test_what_is_found(line: str, kind: str) -> None:
 
 def test_every_kind_has_an_example_above() -> None:
     assert {kind for _, kind in BAD} == set(PATTERNS)
+
+
+def test_what_is_not_looked_at_is_found() -> None:
+    """Found in review: behind enough spaces, or enough lines, a script could hold anything."""
+    honest = "true " * (LONGEST_LINE // 5)
+    assert findings(honest) == ()
+    assert findings(f"{honest} {' ' * LONGEST_LINE}; sudo x") == (
+        f"line 1: too long (only its first {LONGEST_LINE} characters were looked at)",
+    )
+    padded = "\n" * LONGEST_SCRIPT
+    assert findings(padded) == ()
+    assert findings(f"{padded}sudo x") == (
+        f"too long: only the first {LONGEST_SCRIPT} characters were looked at",
+    )
 
 
 @pytest.mark.parametrize(
