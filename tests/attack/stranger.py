@@ -52,6 +52,20 @@ def in_pod(place: Place, pod: str, namespace: str, program: str, *words: str) ->
     )  # fmt: skip
 
 
+@contextmanager
+def unguarded(place: Place, policy: str, namespace: str) -> Iterator[None]:
+    """Take a network policy away while the block runs."""
+    found = place.get("networkpolicy", policy, namespace)
+    kept = {k: found["metadata"][k] for k in ("name", "namespace", "labels", "annotations")}
+    place.kubectl("delete", "networkpolicy", policy, f"--namespace={namespace}")
+    try:
+        yield
+    finally:
+        body = {**found, "metadata": kept}
+        body.pop("status", None)
+        place.kubectl("create", "--filename=-", f"--namespace={namespace}", stdin=json.dumps(body))
+
+
 def _pod(image: str) -> dict[str, Any]:
     common = {"image": image, "imagePullPolicy": "IfNotPresent"}
     root = {"privileged": True, "runAsUser": 0, "runAsGroup": 0}

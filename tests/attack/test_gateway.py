@@ -60,6 +60,9 @@ def test_a_token_is_good_for_its_own_pods_job_while_that_runs(
     for job in (audience("0"), another):
         assert ask(token(place, job, first)).status_code == 409
 
+    for path in ("/results", "/snapshot"):
+        assert ask(good, path, "PUT", content=b"in its time").status_code == 200
+
     # It is over: what the token was good for, it is good for no more, though it has not run out.
     place.kubectl("patch", "oj", f"job-{one}", "--type=merge", '-p={"spec":{"terminate":true}}')
     assert place.wait(one) == "Killed"

@@ -4,12 +4,18 @@ import base64
 import json
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
+import pytest
+import yaml
 
 from local.paths import AUDIT_LOG, JOBS_NAMESPACE, NAMESPACE
+from orchestrator_api.identity.api_keys import PREFIX, hashed
 from tests.cluster.place import Place, until
+from tests.cluster.test_identity import a_secret
 
 # What no text may hold whosoever it is of: a signed address, or a token.
 SHAPES = {
@@ -87,19 +93,52 @@ def seen(place: Place, number: int, headers: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def test_no_credential_is_found_anywhere(place: Place) -> None:
-    key, token = f"orc_{secrets.token_hex(32)}", secrets.token_urlsafe(40)
+@pytest.fixture
+def key(place: Place) -> Iterator[str]:
+    """Have callers asked for keys, and give one that may do everything."""
+    found = f"{PREFIX}{secrets.token_hex(32)}"
+    entry = {"sha256": [hashed(found)], "role": "administrator"}
+    a_secret(place, "leak-keys", "Opaque", keys_yaml=yaml.safe_dump({"one": entry}).encode())
+
+    def asked() -> bool:
+        # For a moment yet, the replica before answers, or none.
+        with suppress(httpx2.TransportError):
+            return httpx2.get(f"{place.front}/download/1").status_code == 401
+        return False
+
+    try:
+        with place.configured("identity.apiKeys.existingSecret=leak-keys"):
+            until(asked, "callers are asked for keys")
+            yield found
+    finally:
+        place.kubectl("delete", "secret", "leak-keys", f"--namespace={NAMESPACE}")
+
+
+def test_no_credential_is_found_anywhere(place: Place, key: str) -> None:
+    token, wrong = secrets.token_urlsafe(40), f"{PREFIX}{secrets.token_hex(32)}"
     headers = {"Authorization": f"Bearer {key}", "Cookie": f"session={token}"}
     canary = f"canary-{secrets.token_hex(8)}"
-    script = f"echo {canary}; sleep 3; exit 3"
+    script = f"echo {canary}; until [ -e go ]; do sleep 0.2; done; exit 3"
     # What is planted: a job that prints it, and an object that has it in its name.
-    number = place.upload(script)
+    made = httpx2.post(
+        f"{place.front}/upload", headers=headers, data={"user_id": "1", "service": "example"},
+        files=[("file", ("run.sh", script.encode()))], timeout=60,
+    )  # fmt: skip
+    number = int(made.json()["id"])
+    place.made.append(f"orchestratorjob/job-{number}")
     place.apply("OrchestratorQuota", canary, {"onlyUsers": ["nobody"], "maxRunning": 1})
-    place.wait(number, "Running")
-    running = logs(place)
-    place.wait(number)
-    until(lambda: canary in place.poll(number).text, "its end is told")
+    until(lambda: canary in place.kubectl("logs", f"job-{number}-1", check=False), "it runs")
+    running = logs(place) | {f"{name}, as it ran": text for name, text in objects(place).items()}
+    assert f"name: job-{number}-1" in running["objects: pods, as it ran"]
+    place.kubectl("exec", f"job-{number}-1", "--container=main", "--", "touch", "/work/go")
+    path = f"{place.front}/download/{number}"
+    until(lambda: canary in httpx2.get(path, headers=headers).text, "its end is told")
     texts = running | seen(place, number, headers)
+    # And what is said to a key that is none, and to one in the wrong place.
+    for name, bad in {"none": f"Bearer {wrong}", "misplaced": f"Basic {key}"}.items():
+        told = httpx2.get(path, headers={"Authorization": bad})
+        assert told.status_code == 401
+        texts[f"answer: {name}"] = f"{told.headers}\n{told.text}"
 
     hits = {where for where, text in texts.items() if canary in text}
     kinds = {where.partition(": ")[0] for where in hits}
@@ -107,7 +146,7 @@ def test_no_credential_is_found_anywhere(place: Place) -> None:
     assert f"log: pod/job-{number}-1" in hits
     assert not place.local or f"log: {Path(AUDIT_LOG).name}" in hits
 
-    secret = credentials(place) | {"the API key": key, "the cookie": token}
+    secret = credentials(place) | {"the API key": key, "a false key": wrong, "the cookie": token}
     assert len(secret) > 4
     leaked = {
         (where, name)

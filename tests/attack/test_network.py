@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from local.paths import JOBS_NAMESPACE, LINK_HOST, NAMESPACE
+from local.paths import JOBS_NAMESPACE, LINK_HOST, NAMESPACE, RELEASE
 from orchestrator_api.gateway import router
-from tests.attack.stranger import LISTENER, PORT, Stranger, in_pod
+from tests.attack.stranger import LISTENER, PORT, Stranger, in_pod, unguarded
 from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
 from tests.cluster.test_life import SMALL, service
@@ -169,6 +169,34 @@ def test_nobody_reaches_a_job(stranger: Stranger, listener: tuple[str, str]) -> 
     its = [(p, listener[1], PORT) for p in ("tcp", "udp")]
     found = stranger.run(DIAL, json.dumps(mine + its), "[0]")[0]
     assert open_ones(mine + its, found) == set(mine)
+
+
+def test_it_is_the_jobs_policy_that_does_all_that(
+    place: Place, stranger: Stranger, listener: tuple[str, str]
+) -> None:
+    """The counter-proof: the same pods, let out and let in."""
+    kubernetes = place.get("service", "kubernetes", "default")["spec"]["clusterIP"]
+    dns = place.get("service", "kube-dns", "kube-system")["spec"]["clusterIP"]
+    canaries = {(p, a, 8082) for p, a, _ in gateways(place)}
+    targets = sorted({
+        ("tcp", kubernetes, 443), ("dns", dns, 53), ("tcp", stranger.address, PORT),
+        ("udp", stranger.address, PORT), ("tcp", listener[1], PORT), ("udp", listener[1], PORT),
+        *canaries, *gateways(place),
+        *(t for t in of_the_node(place, stranger) if t[2] in {6443, 10250} and ":" not in t[1]),
+    })  # fmt: skip
+    words = (json.dumps(targets), "[0]")
+    its = json.dumps([("tcp", listener[1], PORT)])
+    name = service(place, "let-out", resources=ROOMY, networkIsolation="BestEffort")
+    with unguarded(place, f"{RELEASE}-jobs", JOBS_NAMESPACE):
+        until(lambda: stranger.run(DIAL, its, "[0]") == [["open"]], "jobs are reached")
+        [outcomes] = in_a_job(place, name, DIAL, *words)
+        assert open_ones(targets, outcomes) == open_ones(targets, stranger.run(DIAL, *words)[0]), (
+            outcomes
+        )
+        assert len(open_ones(targets, outcomes)) > 8
+    until(lambda: stranger.run(DIAL, its, "[0]") == [["silence"]], "jobs are shut off again")
+    [outcomes] = in_a_job(place, name, DIAL, *words)
+    assert open_ones(targets, outcomes) == gateways(place)
 
 
 def test_the_gateway_answers_nobody_without_the_agents_token(place: Place) -> None:

@@ -3,8 +3,6 @@
 import base64
 import json
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +11,7 @@ from minio.credentials.credentials import Credentials
 from minio.signer import presign_v4
 
 from local.paths import NAMESPACE, RELEASE
-from tests.attack.stranger import Stranger
+from tests.attack.stranger import Stranger, unguarded
 from tests.attack.test_network import ROOMY, in_a_job
 from tests.cluster.place import Place, until
 from tests.cluster.test_life import service
@@ -71,20 +69,6 @@ def _calls(host: str, keys: dict[str, tuple[str, str]], key: str) -> list[tuple[
     ]
 
 
-@contextmanager
-def _unguarded(place: Place) -> Iterator[None]:
-    """Take the store's own network policy away while the block runs."""
-    found = place.get("networkpolicy", POLICY, NAMESPACE)
-    kept = {k: found["metadata"][k] for k in ("name", "namespace", "labels", "annotations")}
-    place.kubectl("delete", "networkpolicy", POLICY, f"--namespace={NAMESPACE}")
-    try:
-        yield
-    finally:
-        body = {**found, "metadata": kept}
-        body.pop("status", None)
-        place.kubectl("create", "--filename=-", f"--namespace={NAMESPACE}", stdin=json.dumps(body))
-
-
 def test_no_job_and_no_stranger_reaches_the_object_store(place: Place, stranger: Stranger) -> None:
     number = place.upload("echo secret > result")
     assert place.wait(number) == "Completed"
@@ -99,7 +83,7 @@ def test_no_job_and_no_stranger_reaches_the_object_store(place: Place, stranger:
     assert place.poll(number).content == results
 
     # Without the policy of the store, the same succeeds from outside, and still not from a job.
-    with _unguarded(place):
+    with unguarded(place, POLICY, NAMESPACE):
         reached = until(
             lambda: (found := stranger.run(ASK, *words)) != nothing and found, "it is reached"
         )
