@@ -2,13 +2,15 @@
 
 import base64
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from standardwebhooks import Webhook
 
-from local.paths import JOBS_NAMESPACE, NAMESPACE, STATE
+from local.paths import JOBS_NAMESPACE, NAMESPACE, ROOT, STATE
 from tests.cluster.inside import served
 from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
@@ -114,3 +116,16 @@ def test_a_callback_elsewhere_is_refused(place: Place) -> None:
     number = place.upload("true", service="tells")
     assert place.wait(number) == "Completed"
     until(lambda: place.job(number)["status"]["callback"]["state"] == "Refused", "it is refused")
+
+
+def test_what_migrate_prints_is_taken_by_kubernetes(place: Place, tmp_path: Path) -> None:
+    env = tmp_path / "old.env"
+    env.write_text("SERVICE_DOCKING_RUNS_PER_USER=3\nSERVICE_DISVIS_MAX_RUNS=7\nMAX_AGE=172800\n")
+    printed = subprocess.run(
+        [str(ROOT / "hack/migrate"), str(env)], capture_output=True, text=True, check=True
+    ).stdout
+    taken = place.kubectl("apply", "--dry-run=server", "--filename=-", stdin=printed)
+    assert {line.split()[0] for line in taken.splitlines()} == {
+        f"orchestrator{kind}.orchestrator.dev/{name}"
+        for kind in ("service", "quota") for name in ("docking", "disvis")
+    }  # fmt: skip

@@ -22,6 +22,8 @@ CORPUS: dict[str, tuple[str, str, str, str]] = {
     "has no shebang and no line end": ("exit 5", "Failed", "NonZeroExit", "exit code 5"),
     "has CRLF line ends": ("#!/bin/bash\r\nexit 5\r\n", "Failed", "NonZeroExit", "exit code 2"),
     "has a shebang of its own": ("#!/usr/bin/python3\nexit 6", "Failed", "NonZeroExit", "exit code 6"),
+    "begins with a byte order mark": ("\ufeffexit 5", "Failed", "NonZeroExit", "exit code 127"),
+    "is a program": ("\x7fELF\0\1", "Failed", "NonZeroExit", "exit code 126"),
     "does not parse": ("if; then", "Failed", "NonZeroExit", "syntax error"),
     "ends with 255": ("exit 255", "Failed", "NonZeroExit", "exit code 255"),
     "kills itself": ("kill -KILL $$", "Failed", "NonZeroExit", "exit code 137"),
@@ -242,3 +244,29 @@ def test_a_job_that_is_stopped_while_its_files_move_ends_once(place: Place, when
     assert (status["phase"], status["reason"]) == wanted
     until(lambda: not place.get("pod", f"job-{number}-1"), "the pod is gone")
     assert place.job(number)["status"]["phase"] == status["phase"]
+
+
+STOPPED = {
+    # What it leaves, and the code it ends with.
+    "saves what it has": (
+        "trap 'echo saved > saved; exit 7' TERM; echo up; while :; do sleep 0.1; done", "saved", 7,
+    ),
+    "does not listen": (
+        "trap '' TERM; echo left > left; echo up; while :; do sleep 0.1; done", "left", 137,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_job_that_is_told_to_stop_and(place: Place, name: str) -> None:
+    """By the real kubelet: SIGTERM, its grace, SIGKILL, and then its results."""
+    script, left, code = STOPPED[name]
+    number = place.upload(script, service=service(place, "graceful", graceSeconds=3))
+    log = ("logs", f"job-{number}-1", "--container=agent")
+    until(lambda: "up" in place.kubectl(*log, check=False).splitlines(), "it runs")
+    assert httpx2.post(f"{place.front}/terminate/{number}").status_code == 200
+    until(lambda: place.job(number)["status"]["phase"] == "Killed", "its end is recorded")
+    status = place.job(number)["status"]
+    assert (status["reason"], status["exitCode"], status["attempt"]) == ("Terminated", code, 1)
+    assert place.poll(number).json()["message"].endswith(f" /download_partial/{number}.")
+    assert left in unzip(httpx2.get(f"{place.front}/download_partial/{number}").content)
