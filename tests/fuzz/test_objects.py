@@ -71,10 +71,10 @@ def test_any_report_of_an_agent_is_taken_or_refused(report: bytes) -> None:
     """What is taken is written as the API server would let it in."""
     found: Served = HERE["served"]
     name = f"job-{next(NUMBERS)}"
-    pod = {"name": f"{name}-1", "uid": "uid-me", "node": "node-1"}
+    pod = {"name": f"{name}-1", "uid": f"uid-of-{name}", "node": "node-1"}
     body = job_body(name, phase="Running", attempt=1, claim={"epoch": 1, "pool": "cpu"}, pod=pod)
     found.loop.call_soon_threadsafe(found.kube.put, "orchestratorjobs", body)
-    answer = found.tell_gateway("/end", report, f"{name}-1/uid-me")
+    answer = found.tell_gateway("/end", report, f"{name}-1/uid-of-{name}")
     TRIED[f"/end answered {answer.status_code}"] += 1
     assert answer.status_code in {200, 422, 503}, answer.text
     problems = STATUS.iter_errors(found.kube.get("orchestratorjobs", name)["status"])
