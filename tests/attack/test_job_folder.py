@@ -11,7 +11,8 @@ from tests.cluster.test_job import unzip
 from tests.cluster.test_life import SMALL, service
 from tests.support.job_folder import CORPUS
 
-# In a real pod nothing can be taken away or put there; what the wrapper hears is the job's own affair.
+# In a real pod nothing can be taken away or put there; what the wrapper hears is the job's own affair,
+# and whether it hears a word in `stop` before the job's end is chance.
 REASONS = {"exit": "NonZeroExit", "disk": "DiskLimitExceeded"}
 
 
@@ -33,6 +34,10 @@ def test_a_run_sh_that(place: Place, attackers: dict[str, int], name: str) -> No
     number = attackers[name]
     assert place.wait(number, seconds=100) == "Failed"
     status = place.job(number)["status"]
-    assert (status["reason"], status["exitCode"], status["attempt"]) == (REASONS[why], code, 1)
+    ends = {(REASONS[why], code)}
+    if name == "puts files there instead":
+        ends.add(("DiskLimitExceeded", 143))
+    assert (status["reason"], status["exitCode"]) in ends
+    assert status["attempt"] == 1
     left = httpx2.get(f"{place.front}/download_partial/{number}", timeout=60)
     assert "run.sh" in unzip(left.content)

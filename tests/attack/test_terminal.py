@@ -5,7 +5,7 @@ import httpx2
 from tests.cluster.place import Place, until
 
 # Clears the screen, renames the window, goes back to the line's start, turns the writing round.
-EVIL = r"\033[2J\033]0;x\007evil\r\342\200\256live\233"
+EVIL = r"\033[2J\033]0;x\007evil\r\342\200\256live\302\233"
 SCRIPT = f"""
 evil=$(printf '{EVIL}')
 ln -s x "$evil link"
