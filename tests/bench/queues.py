@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -15,7 +14,7 @@ from orchestrator_crds import OrchestratorJob, OrchestratorQuota
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, resources_path
-from tests.cluster.place import Place, standing_still
+from tests.cluster.place import Place, cpu_seconds, standing_still
 
 JOBS = resources_path(JOBS_NAMESPACE, OrchestratorJob.plural)
 POOL = "nowhere"
@@ -102,12 +101,10 @@ class Use:
     @classmethod
     def of(cls, pid: int) -> "Use":
         """Return what the process has used so far."""
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         sizes = dict(line.split(":", 1) for line in lines)
         rss, peak = (int(sizes[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-        return cls(ticks, rss, peak)
+        return cls(cpu_seconds(pid), rss, peak)
 
 
 def pods_off(place: Place) -> AbstractContextManager[None]:

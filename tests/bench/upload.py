@@ -27,7 +27,7 @@ from local.paths import FRONT, JOBS_NAMESPACE, KUBECONFIG
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_wire.kube import Kube, resources_path
-from tests.cluster.place import Place
+from tests.cluster.place import Place, cpu_seconds
 
 ROUNDS, PER_ROUND, AT_ONCE = 5, 300, 16
 LARGE, LARGE_BYTES = 4, 250_000_000
@@ -106,30 +106,23 @@ async def large(place: Place) -> dict[str, Any]:
     data = os.urandom(1_000_000) * (LARGE_BYTES // 1_000_000)
     volume = LARGE * LARGE_BYTES / 1e9
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600)) as session:
-        before = cpu_seconds(place)
+        before = cpu_seconds(place.pid("api"))
         numbers = [
             await upload(session, {"run.sh": b"x", "big": data}, "example") for _ in range(LARGE)
         ]
-        up = cpu_seconds(place) - before
-        before = cpu_seconds(place)
+        up = cpu_seconds(place.pid("api")) - before
+        before = cpu_seconds(place.pid("api"))
         for number in numbers:
             async with session.get(f"{FRONT}/download_partial/{number}") as answer:
                 size = 0
                 async for piece in answer.content.iter_chunked(1 << 20):
                     size += len(piece)
                 assert size > LARGE_BYTES
-        down = cpu_seconds(place) - before
+        down = cpu_seconds(place.pid("api")) - before
     return {
         "API CPU, s/GB up": round(up / volume, 2),
         "API CPU, s/GB down": round(down / volume, 2),
     }
-
-
-def cpu_seconds(place: Place) -> float:
-    """Return how much CPU the API's process has used."""
-    with open(f"/proc/{place.pid('api')}/stat") as file:  # noqa: PTH123
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

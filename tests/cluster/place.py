@@ -52,6 +52,12 @@ def commands() -> Iterator[tuple[int, list[str]]]:
             yield int(entry.name), words.split("\0")
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return how much of the processor a process of this machine has used since it began."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def standing_still(*pids: int) -> Iterator[None]:
     """Have processes of this machine stand still while the block runs."""

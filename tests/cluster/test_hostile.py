@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.place import Place, until
+from tests.cluster.place import Place, cpu_seconds, until
 from tests.cluster.test_files import anonymous_bytes, peak, unfinished
 
 HEAD = (
@@ -94,12 +94,14 @@ def answer(place: Place, head: str, body: object) -> tuple[int, dict[str, object
 def test_a_body_where(place: Place, name: str) -> None:
     body, status, words = BODIES[name]
     before, jobs = place.objects(), place.kubectl("get", "orchestratorjobs", "-oname")
-    quiet = anonymous_bytes(place)
+    quiet, used = anonymous_bytes(place), cpu_seconds(place.pid("api"))
     with peak(lambda: anonymous_bytes(place)) as highest:
         found, said = answer(place, HEAD.format("Transfer-Encoding: chunked\r\n"), body)
     assert (found, said["id"], said["status"]) == (status, 0, "Unknown"), said
     assert words in str(said["message"])
     assert highest[0] - quiet < 60e6
+    # The largest has 402 MB, for a second; a parser that looks back would take minutes.
+    assert cpu_seconds(place.pid("api")) - used < 20
     assert place.objects() <= before
     until(lambda: not unfinished(), "the store has forgotten it")
     assert place.kubectl("get", "orchestratorjobs", "-oname") == jobs

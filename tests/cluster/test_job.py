@@ -67,6 +67,20 @@ def test_a_poll_of_a_live_job_costs_no_request_to_kubernetes(place: Place) -> No
     httpx2.post(f"{place.front}/terminate/{number}")
 
 
+def test_a_poll_of_a_job_that_waits_costs_none_at_all(place: Place) -> None:
+    place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["78"], "maxRunning": 0})
+    number = place.upload("true", user=78)
+    until(lambda: place.job(number)["status"].get("reason"), "it is told why it waits")
+    time.sleep(1)
+    before = len(place.asked("get", "list"))
+    for _ in range(100):
+        assert place.status(number) == "Queued"
+    time.sleep(1)
+    asked = place.asked("get", "list")[before:]
+    # Lists have no name.
+    assert [a for a in asked if a.get("name", f"job-{number}") == f"job-{number}"] == []
+
+
 def test_the_columns_tell_state_and_reason(place: Place) -> None:
     number = place.upload("exit 3", user=7)
     place.wait(number)
