@@ -50,7 +50,7 @@ FLOORS = {
     "httptools": "0.6.4",
     "jinja2": "3.1.6",  # CVE-2025-27516
     "multipart": "2.0",  # CVE-2026-28356: header options that blow up
-    "pyjwt": "2.10.1",  # CVE-2024-53861: issuers compared in part
+    "pyjwt": "2.12.0",  # CVE-2024-53861: issuers compared in part
     "python-multipart": None,  # CVE-2026-24486 and others: a second parser beside ours
     "starlette": "1.0.1",  # CVE-2025-62727 and CVE-2026-48710: ranges, the Host header
     "urllib3": "2.6.3",  # CVE-2025-66471: decompression

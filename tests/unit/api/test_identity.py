@@ -16,6 +16,8 @@ import pytest
 import yaml
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
@@ -304,6 +306,12 @@ class Login:
     greeted: int = 0
     away: bool = False
     name: str = ""
+    # What else it was asked for.
+    strange: list[str] = field(default_factory=list)
+
+    async def anything(self, request: web.Request) -> web.Response:
+        self.strange.append(request.path)
+        return web.json_response({"keys": [jwk(OTHER, "r")]})
 
     async def about(self, _: web.Request) -> web.Response:
         self.greeted += 1
@@ -334,6 +342,7 @@ async def login() -> AsyncIterator[Login]:
         [
             web.get("/.well-known/openid-configuration", found.about),
             web.get("/jwks", found.jwks),
+            web.get("/{path:.*}", found.anything),
         ]
     )
     async with listening(app) as endpoint:
@@ -425,7 +434,42 @@ async def test_the_callers_choice_of_algorithm_does_not_count(login: Login) -> N
             await door.admit(f"Bearer {token}")
 
 
-def _part(header: dict[str, str]) -> str:
+# What a header says beside the algorithm, by the key that then signs it.
+HEADERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "its own key": (OTHER, {"jwk": jwk(OTHER, "r")}),
+    "where its key is": (OTHER, {"jku": "URL/evil"}),
+    "where its certificate is": (OTHER, {"x5u": "URL/evil"}),
+    "a path for a key": (OTHER, {"kid": "../../../../dev/null"}),
+    "a question for a key": (OTHER, {"kid": "' UNION SELECT 'x"}),
+    "a key that is no text": (OTHER, {"kid": ["r"]}),
+    "a rule that we do not know": (RSA, {"crit": ["exp"]}),
+    "a body that is not encoded": (RSA, {"b64": False, "crit": ["b64"]}),
+}
+
+
+@pytest.mark.parametrize("what", HEADERS)
+async def test_what_a_tokens_header_brings_along_does_not_count(login: Login, what: str) -> None:
+    key, header = HEADERS[what]
+    door, token = a_door(login), a_token(login).removeprefix("Bearer ")
+    assert (await door.admit(f"Bearer {token}")).name == "oidc:7"
+    told = {k: v.replace("URL", login.url) if isinstance(v, str) else v for k, v in header.items()}
+    signed = f"{_part({'alg': 'RS256', 'kid': 'r', **told})}.{token.split('.')[1]}"
+    signature = key.sign(signed.encode(), PKCS1v15(), SHA256())
+    with pytest.raises(Unauthorized):
+        await door.admit(f"Bearer {signed}.{_text(signature)}")
+    # Nobody was asked for it: the issuer's server here answers for every address of its own.
+    assert login.strange == []
+
+
+async def test_a_header_that_says_nothing_more_is_fine_by_the_same_means(login: Login) -> None:
+    """The counter-proof: it is what is said above that is refused."""
+    token = a_token(login).removeprefix("Bearer ")
+    signed = f"{_part({'alg': 'RS256', 'kid': 'r'})}.{token.split('.')[1]}"
+    signature = RSA.sign(signed.encode(), PKCS1v15(), SHA256())
+    assert (await a_door(login).admit(f"Bearer {signed}.{_text(signature)}")).name == "oidc:7"
+
+
+def _part(header: dict[str, Any]) -> str:
     return _text(json.dumps(header).encode())
 
 
