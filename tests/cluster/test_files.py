@@ -76,6 +76,24 @@ def _stream(archive: Path, folder: Path) -> None:
             target.write_bytes(b"".join(chunks))
 
 
+ODD = [
+    "CON", "-rf", "--help", "$(id)", "`id`", "*", "?", "~", "#x", "a b", "it's", ";ls", "&", "|id",
+    "README", "readme", "x" * 255, "\u00fc" * 127, "\u65e5\u672c\u8a9e", "%2e%2e", "a=b", "{a,b}",
+]  # fmt: skip
+
+
+def test_files_with_odd_names_come_to_the_job_as_they_are(place: Place) -> None:
+    files = {name: name.encode() * 2 for name in ODD}
+    number = place.upload("find . -type f -printf '%P\\t%s\\t%m\\n' > list", files)
+    assert place.wait(number) == "Completed"
+    with zipfile.ZipFile(io.BytesIO(place.poll(number).content)) as archive:
+        lines = archive.read("list").decode().splitlines()
+        assert {name: archive.read(name) for name in ODD} == files
+    found = {name: (int(size), mode) for name, size, mode in (line.split("\t") for line in lines)}
+    assert found.keys() == {*ODD, "run.sh", "list"}
+    assert {name: found[name] for name in ODD} == {n: (len(d), "644") for n, d in files.items()}
+
+
 @pytest.fixture(scope="module")
 def zoo(chosen: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     number = chosen.upload(ZOO)
