@@ -210,6 +210,14 @@ class Place:
             yield
         finally:
             self._helm(*upgrade, stdin=before)
+            # For a moment yet, the replica before answers, by the rules that it had.
+            until(self._one_api, "the replica before is gone")
+
+    def _one_api(self) -> bool:
+        selector = "--selector=app.kubernetes.io/component=api"
+        pods = self.kubectl("get", "pods", f"--namespace={NAMESPACE}", selector, "-oname").split()
+        replicas = self.get("deployment", f"{RELEASE}-api", NAMESPACE)["spec"]["replicas"]
+        return len(pods) == replicas
 
     def _helm(self, *words: str, stdin: str | None = None) -> str:
         done = subprocess.run(

@@ -96,7 +96,10 @@ def test_a_failed_job_says_why_and_keeps_its_results(place: Place) -> None:
     number = place.upload("echo some result > result; echo no such file >&2; exit 3")
     assert place.wait(number) == "Failed"
     message = place.poll(number).json()["message"]
-    assert message == ("run.sh ended with exit code 3. The last lines of its log: no such file")
+    assert message == (
+        "run.sh ended with exit code 3. The last lines of its log: no such file\n"
+        f"What it left is at /download_partial/{number}."
+    )
     partial = httpx2.get(f"{place.front}/download_partial/{number}")
     assert unzip(partial.content)["result"] == b"some result\n"
 
