@@ -90,12 +90,8 @@ def _host_users(spec: ServiceSpec, nodes: Iterable[ClusterNode]) -> bool:
     # A volume's file system may know no mapped users, and another runtime is not asked here.
     if spec.data or spec.runtime_class_name:
         return True
-    found = False
-    for node in nodes:
-        if not node.user_namespaces:
-            return True
-        found = True
-    return not found
+    known = [node.user_namespaces for node in nodes]
+    return not known or not all(known)
 
 
 def _for_this_job(spec: ServiceSpec, job: OrchestratorJob) -> ServiceSpec:
