@@ -216,7 +216,7 @@ class Place:
     def _one_api(self) -> bool:
         selector = "--selector=app.kubernetes.io/component=api"
         pods = self.kubectl("get", "pods", f"--namespace={NAMESPACE}", selector, "-oname").split()
-        replicas = self.get("deployment", f"{RELEASE}-api", NAMESPACE)["spec"]["replicas"]
+        replicas: int = self.get("deployment", f"{RELEASE}-api", NAMESPACE)["spec"]["replicas"]
         return len(pods) == replicas
 
     def _helm(self, *words: str, stdin: str | None = None) -> str:
