@@ -38,6 +38,8 @@ LONG = 8 * 1024
 BLOCK_BYTES = 64 * 1024
 LONGEST_BOUNDARY = 70
 _USER = re.compile(r"[+-]?[0-9]{1,10}")
+_DISPOSITION = "Content-Disposition"
+_PARAMETER = re.compile(r';\s*([^\s;="]+)\s*=\s*(?:"(?:\\.|[^"\\])*"|[^;]*)')
 
 
 def boundary(content_type: str) -> str:
@@ -118,9 +120,7 @@ class Form:
 
     def _begin(self, segment: MultipartSegment) -> None:
         self._segment = segment
-        # RFC 7578 forbids it, and it would name the file a second time, past every check.
-        if "filename*" in (segment.header("Content-Disposition") or "").lower():
-            raise BadRequest("A part names its file by filename*=, which forms must not do.")
+        check_naming([value for name, value in segment.headerlist if name == _DISPOSITION])
         if not segment.filename:
             self._field_count += 1
             if self._field_count > MOST_FIELDS:
@@ -190,6 +190,22 @@ class Form:
                 "for its host to be allowed."
             )
         return int(user), service
+
+
+def check_naming(dispositions: list[str]) -> None:
+    """Refuse a part that names itself, or its file, twice: two readers could take two names for it.
+
+    `filename*=`, which RFC 7578 forbids, and its continuations do so, too.
+    """
+    if len(dispositions) > 1:
+        raise BadRequest("A part has more than one Content-Disposition; send one.")
+    seen = set()
+    for name in map(str.lower, _PARAMETER.findall(dispositions[0])):
+        if "*" in name:
+            raise BadRequest(f"A part has the parameter {name}=, which forms must not use.")
+        if name in seen:
+            raise BadRequest(f"A part has more than one {name}=; send one.")
+        seen.add(name)
 
 
 def _is_user(text: str) -> bool:

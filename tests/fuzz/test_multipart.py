@@ -29,7 +29,7 @@ TOKENS = [
     b"Content-Disposition: form-data", b'; name="user_id"', b'; name="service"', b'; name="file"',
     b'; filename="run.sh"', b'; filename="../a"', b"; filename*=UTF-8''b", b'; filename="a\\"b"',
     b'; filename="C:\\\\x\\\\y"', b'; name="callback_url"', b"Content-Type: text/plain", b": ", b";",
-    b"Content-Transfer-Encoding: base64", b"Content-Length: -1", b"1", b"fuzzed", b"\0", b"\xff",
+    b"; filename*0=a", b"; filename=b", b"Content-Transfer-Encoding: base64", b"Content-Length: -1", b"1", b"fuzzed", b"\0", b"\xff",
     "\u202e".encode(), b"a" * 300, b'"', b"Content-Type: multipart/mixed; boundary=x",
 ]  # fmt: skip
 

@@ -26,7 +26,7 @@ from tests.unit.api.test_jobs import complete
 
 # How many times what an honest upload of as many bytes costs: the processor itself is twice as fast at
 # one time as at another.
-FACTOR = 20
+FACTOR = 30
 LARGE = 8 * MEGABYTE
 TRIES = 3
 
@@ -129,7 +129,7 @@ async def test_parts_that_come_at_once_are_taken_one_by_one(
     """A thousand of them stood in everybody's way for a tenth of a second."""
 
     async def standstill() -> float:
-        make, _ = costly.REQUESTS["parts with quotes"]
+        make, _ = costly.REQUESTS["parts with pairs"]
         return min([(await cost(address, make()))[0].standstill for _ in range(TRIES)])
 
     async def go_on(_: float) -> None:

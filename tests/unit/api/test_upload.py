@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from orchestrator_api import pacing
+from orchestrator_api import upload as parsing
 from orchestrator_api.upload import LONGEST_FIELD
 from tests.support.builders import service_body
 from tests.support.fake_s3 import _etag
@@ -171,6 +172,70 @@ async def test_broken_bodies_are_400(system: System, body: bytes, kind: str) -> 
     assert answer.json()["id"] == 0
     assert len(answer.json()["message"]) > 20
     assert nothing_left(system)
+
+
+# How a part may be named twice, and what of it is told.
+TWICE = {
+    b"; filename=\"run.sh\"; filename*=UTF-8''..%2fx": "filename*=",
+    b'; filename="run.sh"; FileName* = x': "filename*=",
+    b'; filename*0="../"; filename*1="x"': "filename*0=",
+    b"; filename=\"run.sh\"; filename*0*=UTF-8''x": "filename*0*=",
+    b'; filename="run.sh"; filename="../x"': "more than one filename=",
+    b"; filename=run.sh;filename=x": "more than one filename=",
+    b'; filename="a;b\\""; FILENAME\t=\t"x"': "more than one filename=",
+    b'; filename="run.sh"; name="user_id"': "more than one name=",
+    b"; name*=UTF-8''user_id": "name*=",
+    b'\r\nContent-Disposition: form-data; name="f"; filename="x"': "more than one Content-Disposition",
+    b'; filename="run.sh"\r\n ; filename="x"': "more than one filename=",
+}
+
+
+async def named(system: System, more: bytes) -> tuple[int, str]:
+    """Upload a file that is named like that; returns the status and the message."""
+    body = b"".join((
+        b'--x\r\nContent-Disposition: form-data; name="user_id"\r\n\r\n1\r\n',
+        b'--x\r\nContent-Disposition: form-data; name="service"\r\n\r\nexample\r\n',
+        b'--x\r\nContent-Disposition: form-data; name="f"' + more + b"\r\n\r\nhi\r\n--x--\r\n",
+    ))  # fmt: skip
+    answer = await system.rest.post("/upload", content=body, headers={"Content-Type": MARK})
+    return answer.status_code, answer.json()["message"]
+
+
+@pytest.mark.parametrize("more", TWICE)
+async def test_a_part_that_is_named_twice_is_refused(system: System, more: bytes) -> None:
+    """By two Content-Dispositions it got past: one was looked at, and the other taken."""
+    status, message = await named(system, more)
+    assert status == 400
+    assert TWICE[more] in message
+    assert nothing_left(system)
+
+
+async def test_unchecked_it_would_be_called_by_one_of_its_names(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parsing, "check_naming", lambda _: None)
+    told = {more: (await named(system, more))[0] for more in TWICE}
+    # Where no name is left that the parser knows, there is no file.
+    unnamed = {more for more in TWICE if b"filename=" not in more.lower().replace(b"\t", b"")}
+    assert told == {more: 400 if more in unnamed else 201 for more in TWICE}
+    files = [job["spec"]["inputs"]["files"][0]["name"] for job in system.jobs()]
+    assert set(files) == {"run.sh", "x", 'a;b"'}
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (b"; filename=run.sh", "run.sh"),
+        (b'; filename="run.sh; filename=x"', "run.sh; filename=x"),
+        (b'; filename="a*=b"', "a*=b"),
+        (b'; filename="say \\"; filename=\\".txt"', 'say "; filename=".txt'),
+        (b'; filename="run.sh"; size=2; creation-date="x"', "run.sh"),
+        (b'; filename="50%"', "50%"),
+    ],
+)
+async def test_a_part_that_is_named_once_is_taken(system: System, more: bytes, name: str) -> None:
+    assert await named(system, more) == (201, CREATED["message"])
+    assert [file["name"] for file in system.jobs()[0]["spec"]["inputs"]["files"]] == [name]
 
 
 @pytest.mark.parametrize("cuts", [(), (13,), (5, 13, 14)])
