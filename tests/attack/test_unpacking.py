@@ -20,7 +20,7 @@ from tests.cluster.place import Place, until
 from tests.cluster.test_files import extract_with
 
 TREE = Path(__file__).parent / "tree.py"
-TOOLS = ["python", "Info-ZIP", "bsdtar", "7z"]
+TOOLS, CARELESS = ["python", "Info-ZIP", "bsdtar", "7z"], "none that is careful"
 
 
 @pytest.fixture
@@ -58,30 +58,45 @@ def findings(archive: Path) -> set[str]:
     return wrong
 
 
-def unpack(archive: Path, tool: str, outer: Path) -> None:
-    """Unpack it with a tool of everyday use, and see what it has left and where."""
-    inner = outer / "a/b"
+def harm(archive: Path, tool: str, outer: Path) -> set[str]:
+    """Unpack it with a tool of everyday use, and tell what is wrong with what that leaves, and where."""
+    inner, wrong = outer / "a/b", set()
     inner.mkdir(parents=True)
-    extract_with(tool, archive, inner)
-    assert [path for path in outer.rglob("*") if inner not in {path, *path.parents}] == [
-        outer / "a"
-    ]
+    try:
+        carelessly(archive, inner) if tool == CARELESS else extract_with(tool, archive, inner)
+    except AssertionError:
+        wrong.add("the tool fails")
+    if [path for path in outer.rglob("*") if inner not in {path, *path.parents}] != [outer / "a"]:
+        wrong.add("outside")
     found = list(inner.rglob("*"))
-    assert not any(path.is_symlink() or path.lstat().st_mode & 0o7000 for path in found)
-    files = {path: path.read_bytes() for path in found if path.is_file()}
+    if any(path.is_symlink() or path.lstat().st_mode & 0o7000 for path in found):
+        wrong.add("mode")
+    files = [path.read_bytes() for path in found if path.is_file()]
     with zipfile.ZipFile(archive) as members:
         sent = [members.read(entry) for entry in members.infolist() if not entry.is_dir()]
-    assert sorted(files.values()) == sorted(sent)
     assert len(set(sent)) == len(sent) > 70
+    if sorted(files) != sorted(sent):
+        wrong.add("lost")
+    return wrong
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+def carelessly(archive: Path, folder: Path) -> None:
+    """Unpack as a program does that believes the names, on a system where a backslash parts them."""
+    with zipfile.ZipFile(archive) as members:
+        for entry in members.infolist():
+            target = Path(os.path.normpath(folder / entry.filename.replace("\\", "/")))
+            if not entry.is_dir() and not target.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(members.read(entry))
+
+
+@pytest.mark.parametrize("tool", [*TOOLS, CARELESS])
 def test_a_hostile_tree_does_no_harm_when_unpacked_with(
     tree: Path, tmp_path: Path, tool: str
 ) -> None:
     archive = packed(tree, tmp_path / "results.zip")
     assert findings(archive) == set()
-    unpack(archive, tool, tmp_path / "outer")
+    assert harm(archive, tool, tmp_path / "outer") == set()
 
 
 def test_names_as_they_were_would_do_harm(
@@ -95,6 +110,10 @@ def test_names_as_they_were_would_do_harm(
     monkeypatch.setattr(stat, "S_IFMT", lambda mode: mode)
     archive = packed(tree, tmp_path / "results.zip")
     assert findings(archive) == {"outside", "characters", "same", "mode"}
+    found = {tool: harm(archive, tool, tmp_path / tool) for tool in (*TOOLS, CARELESS)}
+    # The others look after themselves, in their versions of today.
+    assert found["bsdtar"] >= {"mode", "lost"}
+    assert found[CARELESS] >= {"outside", "lost"}
 
 
 def test_what_is_called_otherwise_is_told(tree: Path, tmp_path: Path) -> None:
@@ -164,4 +183,4 @@ def test_the_zip_that_the_api_serves_does_no_harm(place: Place, tmp_path: Path) 
         archive.write_bytes(data)
         assert findings(archive) == set()
         for tool in TOOLS:
-            unpack(archive, tool, tmp_path / name / tool)
+            assert harm(archive, tool, tmp_path / name / tool) == set()
