@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import stat
+import struct
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +43,7 @@ NAMED, LONGEST_NAMED = 500, 1000
 _SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Folder:
     """A folder by its place, since whole paths of a hostile tree would fill the memory."""
 
@@ -109,6 +110,53 @@ class _Output:
         """Nothing is kept back here."""
 
 
+class _Index:
+    """What a zip's index will hold of each entry, in a few dozen bytes instead of hundreds."""
+
+    _ROW = struct.Struct("<H5B3H4QIH?")
+
+    def __init__(self) -> None:
+        self._rows, self._count = bytearray(), 0
+
+    def append(self, entry: zipfile.ZipInfo) -> None:
+        """Take an entry that was written."""
+        name = entry.filename.encode()
+        self._rows += self._ROW.pack(
+            *entry.date_time,
+            *(entry.compress_type, entry.flag_bits, entry.extract_version),
+            *(entry.CRC, entry.compress_size, entry.file_size, entry.header_offset),
+            *(entry.external_attr, len(name), entry.comment == CHANGED),
+        )
+        self._rows += name
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        at = 0
+        while at < len(self._rows):
+            *moment, method, flags, version, crc, packed, size, offset, mode, length, changed = (
+                self._ROW.unpack_from(self._rows, at)
+            )
+            at += self._ROW.size
+            entry = zipfile.ZipInfo(self._rows[at : at + length].decode(), tuple(moment))
+            at += length
+            entry.compress_type, entry.flag_bits = method, flags
+            entry.extract_version = entry.create_version = version
+            entry.CRC, entry.compress_size, entry.file_size = crc, packed, size
+            entry.header_offset, entry.external_attr = offset, mode
+            entry.comment = CHANGED if changed else b""
+            yield entry
+
+
+class _Forgetful(dict[str, zipfile.ZipInfo]):
+    """What zipfile knows entries by; here each has a name of its own anyway."""
+
+    def __setitem__(self, _name: str, _entry: zipfile.ZipInfo) -> None:
+        """Keep nothing."""
+
+
 @dataclass
 class _Packer:
     archive: zipfile.ZipFile
@@ -152,9 +200,9 @@ class _Packer:
                 while left and (piece := source.read(min(CHUNK, left))):
                     target.write(piece)
                     left -= len(piece)
-            if _changed(info, os.fstat(descriptor)):
-                # Comments stand in the zip's index, which is written last.
-                entry.comment = CHANGED
+                if _changed(info, os.fstat(descriptor)):
+                    # Comments stand in the zip's index, which is written last.
+                    entry.comment = CHANGED
         return True
 
 
@@ -170,6 +218,8 @@ def pack(folder: Path, sink: Sink, limit: int) -> Listed:
     unpacked are changed, which its comment tells. Raises TooLarge for more than *limit* bytes.
     """
     with zipfile.ZipFile(cast("IO[bytes]", _Output(sink)), "w") as archive:
+        archive.filelist = cast("list[zipfile.ZipInfo]", _Index())
+        archive.NameToInfo = _Forgetful()
         packer = _Packer(archive, limit)
         for item in walk(folder, packer.skipped, packer.renamed):
             packer.add(item)
@@ -193,7 +243,8 @@ def walk(folder: Path, skipped: Listed, renamed: Listed | None = None) -> Iterat
     """Yield every file, every empty folder, and every other thing below *folder*.
 
     Folders that cannot be opened, or lie too deep, are added to *skipped*. With *renamed*, names
-    that could do harm are shown otherwise, and added to it.
+    that could do harm are shown otherwise, and added to it. Raises TooLarge for more folders than
+    can be remembered.
     """
     waiting = [Folder()]
     while waiting:
@@ -217,6 +268,8 @@ def walk(folder: Path, skipped: Listed, renamed: Listed | None = None) -> Iterat
                     yield Item(here, directory, name, shown, info)
                 elif here.depth >= DEEPEST:
                     skipped.add(path_of(here, shown))
+                elif len(waiting) == MOST_ENTRIES:
+                    raise TooLarge(f"The job left more than {MOST_ENTRIES} folders side by side.")
                 else:
                     waiting.append(Folder(here, name, shown, here.depth + 1))
         finally:

@@ -69,7 +69,7 @@ class DiskWatch(threading.Thread):
                     self._log(
                         f"stopping the job: it uses {used} of {self._limit} bytes of disk, or more"
                     )
-            except OSError as error:
+            except (OSError, TooLarge) as error:
                 self._log(f"cannot measure the disk this time: {error}")
             pause = max(DISK_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started))
 

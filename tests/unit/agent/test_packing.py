@@ -5,14 +5,17 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator_agent import packing
+from orchestrator_agent import packing, watching
 from orchestrator_agent.gateway import TooLarge
 from orchestrator_agent.naming import Names, harmless
 from orchestrator_agent.packing import CHANGED, Listed, pack, used_bytes
@@ -140,8 +143,9 @@ def peak():
 class Sink:
     def write(self, data): return len(data)
 before = peak()
-for name in sys.argv[3:]:
-    setattr(packing, name, 1 << 40)
+for change in sys.argv[3:]:
+    name, _, value = change.partition("=")
+    setattr(packing, name, eval(value) if value else 1 << 40)
 try:
     packing.pack(Path(sys.argv[1]), Sink(), int(sys.argv[2]))
     word = "packed"
@@ -212,6 +216,38 @@ def test_many_long_paths_do_not_fill_the_memory(tmp_path: Path) -> None:
     assert (word, more > 80) == ("packed", True), more
 
 
+def entries(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:06}").touch()
+    return folder
+
+
+def test_a_hundred_and_fifty_thousand_entries_take_less_than_32_mb(tmp_path: Path) -> None:
+    """They took 81. Measured on fewer, of which each takes the same: making so many takes its time."""
+    few, many = 2000, 27_000
+    _, less = measured(entries(tmp_path / "few", few), 1 << 30)
+    word, more = measured(entries(tmp_path / "many", many), 1 << 30)
+    assert word == "packed"
+    assert (more - less) * packing.MOST_ENTRIES / (many - few) < 32
+    # As the index of zipfile has them.
+    _, more = measured(tmp_path / "many", 1 << 30, "_Index=list")
+    assert (more - less) * packing.MOST_ENTRIES / (many - few) > 48
+
+
+def test_more_folders_side_by_side_than_can_be_remembered_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were remembered before the first of their files was counted."""
+    for number in range(11):
+        (tmp_path / f"{number}" / "inner").mkdir(parents=True)
+    for limit, refused in ((10, True), (11, False)):
+        monkeypatch.setattr(packing, "MOST_ENTRIES", limit)
+        for look in (lambda: pack(tmp_path, io.BytesIO(), 1 << 30), lambda: used_bytes([tmp_path])):
+            with pytest.raises(TooLarge, match="side by side") if refused else nullcontext():
+                look()
+
+
 def test_of_what_is_left_out_the_first_are_told_and_all_are_counted(tmp_path: Path) -> None:
     for number in range(1000):
         (tmp_path / f"{number:0200}").symlink_to("x")
@@ -227,6 +263,28 @@ def test_measuring_the_disk_ends_where_there_is_too_much(tmp_path: Path) -> None
         (tmp_path / f"{number}").touch()
     assert used_bytes([tmp_path]) == 100 * packing.BLOCK
     assert used_bytes([tmp_path], lambda used: used > 10 * packing.BLOCK) == 11 * packing.BLOCK
+
+
+def test_a_disk_that_cannot_be_measured_once_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: Iterator[Any] = iter([TooLarge("too many"), OSError("gone"), 2])
+    told = threading.Event()
+
+    def used(*_: object) -> int:
+        answer = next(answers, 2)
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer)
+
+    monkeypatch.setattr(watching, "used_bytes", used)
+    monkeypatch.setattr(watching, "DISK_SECONDS", 0.01)
+    said: list[str] = []
+    watch = watching.DiskWatch([tmp_path], 1, lambda: told.set() or True, said.append)
+    watch.start()
+    assert told.wait(10)
+    watch.stop()
+    assert [line.split(":")[0] for line in said[:2]] == ["cannot measure the disk this time"] * 2
 
 
 @pytest.mark.parametrize("moment", [-(2**62), 0, 2**40, 2**62])
