@@ -277,10 +277,14 @@ def test_a_disk_that_cannot_be_measured_once_is_measured_again(
             raise answer
         return int(answer)
 
+    def tell() -> bool:
+        told.set()
+        return True
+
     monkeypatch.setattr(watching, "used_bytes", used)
     monkeypatch.setattr(watching, "DISK_SECONDS", 0.01)
     said: list[str] = []
-    watch = watching.DiskWatch([tmp_path], 1, lambda: told.set() or True, said.append)
+    watch = watching.DiskWatch([tmp_path], 1, tell, said.append)
     watch.start()
     assert told.wait(10)
     watch.stop()
