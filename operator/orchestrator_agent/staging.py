@@ -14,6 +14,8 @@ from orchestrator_agent.gateway import Gateway
 
 # The API makes bundles; whatever is packed in another way is none of its making.
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+# The API packs a thousand files at most; zipfile keeps ten times as much of each in memory.
+LONGEST_INDEX = 1 << 20
 # All that zipfile raises on bytes that are no zip, or one that it cannot read.
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -60,6 +62,8 @@ def unpack(bundle: Path, folder: Path) -> None:
     """Write the bundle's files into *folder*, which must not have them; raises BadInputs."""
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        if _index_bytes(bundle) > LONGEST_INDEX:
+            raise BadInputs("the input bundle has more files than any upload")
         with zipfile.ZipFile(bundle) as archive:
             entries = archive.infolist()
             # The API packs nothing tighter than it is, and no two files into the same bytes.
@@ -75,6 +79,13 @@ def unpack(bundle: Path, folder: Path) -> None:
         raise BadInputs(f"the input bundle cannot be unpacked: {error}") from error
     finally:
         os.close(directory)
+
+
+def _index_bytes(bundle: Path) -> int:
+    """Return how long a zip says its index is, of which zipfile would read no more."""
+    with bundle.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    return int(end[zipfile._ECD_SIZE]) if end else 0  # type: ignore[attr-defined]
 
 
 def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: int) -> None:

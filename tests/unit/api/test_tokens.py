@@ -1,17 +1,23 @@
 """Tokens of pods: signature, audience, issuer, expiry, namespace and pod, against real keys."""
 
 import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from orchestrator_api.attempts import Attempts
 from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.tokens import Caller, Tokens
+from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.names import audience
 from orchestrator_wire.kube import Kube
+from tests.support.builders import job_body
 from tests.support.fake_kube import FakeKube
+from tests.support.system import System
 
 ISSUER = "https://kubernetes.default.svc"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -115,3 +121,71 @@ async def test_strange_keys_do_not_make_us_ask_again_and_again(
         with pytest.raises(BadToken):
             await tokens.verify(token(key=FOREIGN, key_id="new"))
     assert len([r for r in cluster[0].reads if "jwks" in r]) == 1
+
+
+WRITES = ("/results", "/snapshot")
+JOB: dict[str, Any] = {"attempt": 1, "pod": {"name": "job-1-1", "uid": "uid", "node": "node-1"}}
+
+
+@pytest.fixture
+def written(
+    system: System, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, float], Awaitable[list[tuple[int, bool]]]]:
+    """Have a token's pod write what it may not, some time later; tells the answers, and what came of it."""
+    transport: Any = system.gateway._transport
+    transport.app.state.tokens = tokens
+    headers = {"Authorization": token(aud=[audience("uid-job-1")])}
+
+    async def write(phase: str, later: float) -> list[tuple[int, bool]]:
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Any:
+                return datetime.now(tz) + timedelta(seconds=later)
+
+        monkeypatch.setattr(jwt.api_jwt, "datetime", Later)
+        system.kube.put("orchestratorjobs", job_body(phase=phase, **JOB))
+        found = []
+        for path in WRITES:
+            system.s3.objects.clear()
+            answer = await system.gateway.put(path, headers=headers, content=b"again")
+            found.append((answer.status_code, b"again" in system.s3.objects.values()))
+        return found
+
+    return write
+
+
+MOMENTS = {
+    "at once": 0,
+    "shortly before it runs out": 595,
+    "a second after": 601,
+    "a day after": 86_400,
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_results_are_not_written_again_after_the_end(written: Any, moment: str) -> None:
+    refused = 401 if MOMENTS[moment] > 600 else 409
+    assert await written("Completed", MOMENTS[moment]) == [(refused, False)] * 2
+    # Nor by a pod that its token has outlived, though its job goes on.
+    running = (401, False) if MOMENTS[moment] > 600 else (200, True)
+    assert await written("Running", MOMENTS[moment]) == [running] * 2
+
+
+async def test_they_would_be_by_a_token_that_does_not_run_out_or_a_job_that_does_not_end(
+    written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = jwt.decode
+
+    def unchecked(*words: Any, **more: Any) -> Any:
+        more["options"]["verify_exp"] = False
+        return checked(*words, **more)
+
+    monkeypatch.setattr(jwt, "decode", unchecked)
+    assert await written("Running", 601) == [(200, True)] * 2
+    assert await written("Completed", 601) == [(409, False)] * 2
+
+    async def any_phase(attempts: Attempts, caller: Caller) -> OrchestratorJob:
+        return (await attempts._read(caller))[0]
+
+    monkeypatch.setattr(Attempts, "current", any_phase)
+    assert await written("Completed", 601) == [(200, True)] * 2
