@@ -37,11 +37,7 @@ _BASE_RECIPE = (
     "bookworm",
 )
 # Only while building: pip in the build stage asks the index the way the host does.
-_AS_THE_HOST = (
-    f"--volume={CA_BUNDLE}:/host-ca.crt:ro",
-    "--env=PIP_CERT=/host-ca.crt",
-    "--unsetenv=PIP_CERT",
-)
+_AS_THE_HOST = (f"--volume={CA_BUNDLE}:/host-ca.crt:ro", "--build-arg=PIP_CERT=/host-ca.crt")
 
 
 @dataclass(frozen=True)

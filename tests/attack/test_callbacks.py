@@ -87,4 +87,7 @@ def test_a_pattern_leads_to_no_address_of_the_clusters_own(place: Place, sink: s
     with place.configured(f"callbacks.allowedHosts[0]={PATTERN}"):
         ends(place, "tells-inward", f"http://{HOST}:{PORT}/inward")
         until(lambda: "It cannot be reached" in state(place, "tells-inward")[1], "it was tried")
-    assert f"{HOST}:{PORT}/inward" not in told(place)
+        assert f"{HOST}:{PORT}/inward" not in told(place)
+    # The counter-proof: where its very name is allowed, it is told.
+    until(lambda: state(place, "tells-inward")[0] == "Delivered", "it is told")
+    assert f"{HOST}:{PORT}/inward" in told(place)

@@ -18,7 +18,6 @@ from tests.cluster.test_files import anonymous_bytes, peak
 from tests.support.raw import CHUNKED, MEGABYTE, ON_THE_WAY, UPLOAD, answers, endless, let_in
 
 OWNER, OTHER = "81", "82"
-UNKNOWN = 1_999_999_999
 CALLERS: dict[str, dict[str, Any]] = {
     OWNER: {"role": "user", "user": OWNER},
     OTHER: {"role": "user", "user": OTHER},
@@ -49,6 +48,14 @@ def door(chosen: Place) -> Iterator[Place]:
         chosen.forget()
 
 
+def unknown(place: Place, number: int) -> int:
+    """Return the number of no job, which takes as many bytes to write as *number*."""
+    most: int = 10 ** len(str(number)) - 1
+    while place.job(most):
+        most -= 1
+    return most
+
+
 def job(place: Place, script: str) -> int:
     made = httpx2.post(
         f"{place.front}/upload", headers=bearer(OWNER), data={"user_id": OWNER, "service": "example"},
@@ -73,29 +80,33 @@ def test_whatever_is_asked_of_anothers_job_is_answered_as_if_there_were_none(doo
             found = client.request(method, where, headers=headers | bearer(who))
             head = "\n".join(f"{name.lower()}: {value}" for name, value in found.headers.items())
             text = CLOCK.sub("", f"{found.status_code}\n{head}\n{found.text}")
-            return text.replace(str(number), "N").replace(f"length: {len(found.content)}", "")
+            return text.replace(str(number), "N")
 
         def phase(number: int) -> str:
             return str(door.job(number).get("status", {}).get("phase"))
 
         until(lambda: phase(ended) == "Completed", "one has ended")
         until(lambda: phase(running) == "Running", "the other runs")
-        owners = 0
-        for path in paths:
-            for method in METHODS:
-                for headers in HEADERS:
-                    # The other comes first: the owner's own ends the job.
-                    for who in ("", "false", OTHER, "portal", OWNER):
-                        nobodys = told(who, method, path, UNKNOWN, headers)
-                        for number in (ended, running):
-                            its = told(who, method, path, number, headers)
-                            if who == OWNER:
-                                owners += its != nobodys
-                            else:
-                                assert its == nobodys, (who, method, path)
-                                assert phase(running) == "Running" or method != "POST"
-    # The counter-proof: whose job it is gets all that.
-    assert owners > 2 * len(HEADERS) * len(paths)
+        asked = [
+            (method, path, headers) for path in paths for method in METHODS for headers in HEADERS
+            if method in {"GET", "HEAD"} or not headers
+        ]  # fmt: skip
+        nobody = {number: unknown(door, number) for number in (ended, running)}
+
+        def differs(who: str, method: str, path: str, headers: dict[str, str]) -> bool:
+            """Tell whether either of the two is answered otherwise than one that is not there."""
+            return any(
+                told(who, method, path, number, headers) != told(who, method, path, none, headers)
+                for number, none in nobody.items()
+            )
+
+        for who in ("", "false", OTHER, "portal"):
+            assert not [words for words in asked if differs(who, *words)], who
+        assert phase(running) == "Running"
+        # The counter-proof: whose job it is gets all that.
+        owners = [words for words in asked if differs(OWNER, *words)]
+    assert len(owners) > 2 * len(HEADERS)
+    assert {path for _, path, _ in owners} == set(paths)
     until(lambda: phase(running) == "Killed", "its owner has stopped it")
 
 
@@ -112,7 +123,8 @@ def test_bodies_of_whom_nobody_knows_are_thrown_away_and_take_no_memory(door: Pl
         with peak(lambda: anonymous_bytes(door)) as highest:
             found, sent = answers(front(door), endless(request(who), more, most))
         assert found == [401]
-        assert sent < THROWN_AWAY + ON_THE_WAY
+        # The front door forwards, and has buffers of its own.
+        assert sent < THROWN_AWAY + 4 * ON_THE_WAY
         assert highest[0] - quiet < 16 * MEGABYTE
     # The counter-proof: of somebody with a key it is read.
     assert let_in(front(door), endless(request(OWNER), more, most)) > most
