@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from orchestrator_api import problems
 from orchestrator_api.schemas import Refusal
@@ -213,6 +214,11 @@ def _allowed(request: Request) -> dict[str, str]:
     return {"Allow": ", ".join(verb.upper() for verb in verbs)} if verbs else {}
 
 
+async def _gone_away(_: Request, _error: Exception) -> Response:
+    """Answer, which nobody hears, and tell nobody: every stranger could fill the log with that."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %r", request.method, request.scope["path"], exc_info=error)
     return _answer(
@@ -229,6 +235,7 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
     wire.Permanent: _refused,
     RequestValidationError: _bad_parameter,
     HTTPException: _http_error,
+    ClientDisconnect: _gone_away,
     Exception: _unexpected,
 }
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import ClientDisconnect
 
 from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
@@ -283,6 +284,8 @@ def create_gateway(
         wire.StoreDown: 503,
         wire.ClusterError: 503,
         TooManyRequests: 429,
+        # Nobody hears that, but else the log would be told at length.
+        ClientDisconnect: 400,
     }
     for kind, status in statuses.items():
         app.add_exception_handler(kind, _failure(status))

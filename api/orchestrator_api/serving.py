@@ -23,10 +23,17 @@ from orchestrator_api.tls import Certificate
 LONGEST_HEAD = 64 * 1024
 # As many bytes around each byte of a body as chunks of one byte need, and more.
 AROUND_A_BYTE = 16
+MOST_FIELDS = 200
+# Each chunk costs some work, however small: so many may be of any size, all others need that much.
+MOST_SMALL_CHUNKS, LEAST_OF_A_CHUNK = 4096, 16
+# How many requests a connection may send before the first of them has its answer.
+MOST_AHEAD = 64
 # How much of a refused body is still read, so that its sender gets to read the answer.
 DISCARDED_BYTES = 64 << 20
 # And how fast: who sends what is refused has to wait, and not all others.
 DISCARDED_BYTES_PER_SECOND = 4 << 20
+# What a piece of it costs, however small, as if that were bytes.
+DISCARDED_PER_PIECE = 512
 # How long a head, the rest of a refused body, or a reader that stalls is waited for.
 PATIENCE_SECONDS = 30.0
 MOST_CONNECTIONS = 4096
@@ -34,6 +41,9 @@ MOST_CONNECTIONS = 4096
 MOST_OF_ONE = 128
 # Fields of which another reader on the way might take another than we do.
 ONCE = (b"host", b"authorization", b"content-type", b"range")
+# Nobody here has any use for it, but the framework takes it apart for every request; with
+# CVE-2024-7592, in the square of its length: 60 kB of backslashes were a quarter of a minute.
+UNREAD = b"cookie"
 
 
 class Doubtful(ValueError):  # noqa: N818
@@ -50,7 +60,9 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         # Whether what comes next belongs to a head, and not to a body.
         self._in_head = True
-        self._around = self._body = self._discarded = 0
+        self._around = self._body = self._chunks = 0
+        # Of a refused body: in all, and of what came last.
+        self._discarded = self._discarding = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
 
@@ -73,16 +85,29 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
         if self._around > LONGEST_HEAD + AROUND_A_BYTE * self._body:
             self.send_400_response("There is too much around the body, or in the head.")
+        if self._discarding and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.loop.call_later(self._discarding / DISCARDED_BYTES_PER_SECOND, self._read_on)
+        self._discarding = 0
 
     def on_message_begin(self) -> None:
         """Begin to count anew."""
         super().on_message_begin()
-        self._body = self._discarded = 0
+        self._body = self._chunks = self._discarded = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; one of the trailers is nobody's business."""
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head or name.lower() == UNREAD:
+            return
+        if len(self.headers) == MOST_FIELDS:
+            raise Doubtful
+        super().on_header(name, value)
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk of the body."""
+        self._chunks += 1
+        if self._chunks > MOST_SMALL_CHUNKS + self._body // LEAST_OF_A_CHUNK:
+            raise Doubtful
 
     def on_headers_complete(self) -> None:
         """Begin the request, unless it can be read in more than one way."""
@@ -95,6 +120,8 @@ class Protocol(HttpToolsProtocol):
         upgrade = self.parser.should_upgrade()
         if upgrade and (length or names[b"transfer-encoding"]):
             raise Doubtful  # the parser takes no body then
+        if len(self.pipeline) == MOST_AHEAD:
+            raise Doubtful
         super().on_headers_complete()
         self._wait_no_more()
         self._in_head = False
@@ -105,13 +132,12 @@ class Protocol(HttpToolsProtocol):
         """Pass a piece of the body on, or throw some away that nobody will read any more."""
         self._around -= len(body)
         self._body += len(body)
-        if self.cycle.response_complete:
-            self._discarded += len(body)
-            if self.discards is not None and self._discarded > self.discards:
+        if self.cycle.response_complete and self.discards is not None:
+            cost = len(body) + DISCARDED_PER_PIECE
+            self._discarded += cost
+            self._discarding += cost
+            if self._discarded > self.discards:
                 self.transport.close()
-            elif self.discards is not None:
-                self.flow.pause_reading()
-                self.loop.call_later(len(body) / DISCARDED_BYTES_PER_SECOND, self._read_on)
         super().on_body(body)
 
     def _read_on(self) -> None:

@@ -1,13 +1,13 @@
 """The server as it is in production, on a real socket: what it makes of HTTP that means harm."""
 
 import asyncio
-import gzip
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator_api import serving
@@ -15,7 +15,9 @@ from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.serving import Protocol
 from tests.support.loopback import served
 from tests.support.raw import (
+    CHUNKED,
     FLOODS,
+    HOST,
     LAST,
     MEGABYTE,
     ON_THE_WAY,
@@ -30,6 +32,7 @@ from tests.support.raw import (
     post,
 )
 from tests.support.system import System
+from tests.unit.api.test_gateway import ME, submit
 from tests.unit.api.test_identity import KEYS, a_file
 
 LENIENT = ("headers", "chunked_length", "transfer_encoding", "version", "optional_lf_after_cr",
@@ -91,7 +94,8 @@ async def test_uvicorns_own_would_let_these_through(app: Any) -> None:
 
 
 @pytest.mark.parametrize("name", FLOODS)
-async def test_a_flood_of(app: Any, name: str) -> None:
+async def test_a_flood_of(app: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(serving, "DISCARDED_BYTES_PER_SECOND", 1 << 40)
     first, more, status, most = FLOODS[name]
     flood = partial(endless, first, more, most + 2 * ON_THE_WAY)
     async with served(app) as address:
@@ -119,30 +123,72 @@ async def test_ten_gigabytes_without_a_key_are_not_read(
         assert await statuses(address, asking) == [401]
 
 
-async def test_what_is_packed_or_deep_is_not_unpacked(app: Any) -> None:
-    bomb = gzip.compress(bytes(50 * MEGABYTE))
-    deep = b"[" * MEGABYTE
-    kinds = {
-        "a packed form": (UPLOAD[:-2] + b"\r\nContent-Encoding: gzip\r\n", bomb, 400),
-        "a packed transfer": (UPLOAD + b"Transfer-Encoding: gzip, chunked\r\n", b"", 400),
-        "deep JSON": (UPLOAD.replace(b"multipart/form-data; boundary=M", b"application/json"), deep, 400),
-        "a form in the address": (
-            UPLOAD.replace(b"multipart/form-data; boundary=M", b"application/x-www-form-urlencoded"),
-            b"&".join([b"a=b"] * 1_000_000), 400,
-        ),
-        "a boundary of 60 KB": (UPLOAD.replace(b"=M", b"=" + b"M" * 60_000), b"x" * MEGABYTE, 400),
-        "options without end": (UPLOAD.replace(b"=M", b'="' + b'\\"; x="' * 8000), b"x", 400),
-        "many options": (UPLOAD.replace(b"=M", b"=M" + b"; a=b" * 10_000), b"x", 400),
-        "JSON for nobody": (post(b"Content-Type: application/json\r\n")[:-2], deep, 404),
-    }  # fmt: skip
-    found = {}
+AHEAD = b"".join([get(b"/nowhere")] * 100)
+CRUMBS = post(CHUNKED, b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+# What costs much and is little, whatever the limit that refuses it, and the answers without that limit.
+LIMITS: dict[str, tuple[bytes, str, list[list[int]], list[int]]] = {
+    "fields": (get(b"/nowhere", b"A:\r\n" * 1000), "MOST_FIELDS", [[400]], [404, 200]),
+    # What had been read when the first of them was answered, is chance.
+    "small chunks": (CRUMBS, "MOST_SMALL_CHUNKS", [[400], [404]], [404, 200]),
+    "requests ahead of their answers": (AHEAD, "MOST_AHEAD", [[]], [404] * 100 + [200]),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+async def test_there_may_not_be_too_many(
+    app: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    raw, limit, refusals, lifted = LIMITS[name]
     async with served(app) as address:
-        for name, (head, body, _) in kinds.items():
-            length = b"" if b"chunked" in head else b"Content-Length: %d\r\n" % len(body)
-            rest = body or b"%x\r\n%b\r\n0\r\n\r\n" % (len(bomb), bomb)
-            whole = head + length + b"Connection: close\r\n\r\n" + rest
-            found[name] = (await statuses(address, whole))[0]
-    assert found == {name: status for name, (*_, status) in kinds.items()}
+        assert await statuses(address, raw + LAST) in refusals
+        monkeypatch.setattr(serving, limit, 1 << 30)
+        assert await statuses(address, raw + LAST) == lifted
+
+
+@pytest.mark.parametrize(("unread", "there"), [(serving.UNREAD, False), (b"", True)])
+async def test_cookies_do_not_reach_the_framework(
+    monkeypatch: pytest.MonkeyPatch, unread: bytes, there: bool
+) -> None:
+    """One of 60 kB had it busy for a quarter of a minute, whoever sent it."""
+    monkeypatch.setattr(serving, "UNREAD", unread)
+    heads = []
+
+    async def application(scope: Any, _receive: Any, send: Any) -> None:
+        heads.append(dict(scope["headers"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with served(application) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(get(b"/", b"COOKIE: a=b\r\nConnection: close\r\n"))
+        await reader.read(-1)
+        writer.close()
+    assert [b"cookie" in head for head in heads] == [there]
+
+
+@pytest.mark.parametrize("handled", [True, False])
+@pytest.mark.parametrize("of", ["rest", "gateway"])
+async def test_a_client_that_goes_away_is_no_error(
+    system: System, capsys: pytest.CaptureFixture[str], of: str, handled: bool
+) -> None:
+    """Each left a hundred lines in the log, for a request of a hundred bytes."""
+    app = getattr(system, of)._transport.app
+    if not handled:
+        del app.exception_handlers[ClientDisconnect]
+    submit(system, phase="Running", pod={"name": "job-1-1", "uid": "uid-me", "node": "node-1"})
+    head = {
+        "rest": UPLOAD,
+        "gateway": b"PUT /results HTTP/1.1\r\n%bAuthorization: %b\r\n"
+        % (HOST, ME["Authorization"].encode()),
+    }[of]
+    async with served(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(head + b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n--M\r\n")
+        assert b" 100 " in await reader.readline()
+        writer.close()
+        while any("run_asgi" in str(task) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.005)
+    assert ("Traceback" in capsys.readouterr().err) != handled
 
 
 async def quiet(address: Address, *pieces: bytes, pause: float = 0.01) -> bool:
@@ -289,3 +335,20 @@ async def test_a_body_that_was_refused_is_read_slowly(
             rest = b""
         assert (b" 200 " in rest) == read
         writer.transport.abort()
+
+
+@pytest.mark.parametrize(("per_piece", "read"), [(serving.DISCARDED_PER_PIECE, False), (0, True)])
+async def test_small_pieces_of_a_refused_body_cost_their_sender_more(
+    app: Any, monkeypatch: pytest.MonkeyPatch, per_piece: int, read: bool
+) -> None:
+    """As much work as large ones, they were read on at once: the least of them set the pace."""
+    monkeypatch.setattr(serving, "DISCARDED_PER_PIECE", per_piece)
+    monkeypatch.setattr(Protocol, "discards", 20 * 1000)
+    async with served(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(post(CHUNKED))
+        assert b" 404 " in await reader.readline()
+        writer.write(b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n" + LAST)
+        with suppress(ConnectionError):
+            assert (b" 200 " in await reader.read(-1)) == read
+        writer.close()
