@@ -1,6 +1,7 @@
 # The API and its gateway: FastAPI and what it needs in a virtual environment, our packages beside it.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
+ARG PIP_CERT
 COPY hack/locks/api.txt /tmp/lock.txt
 RUN python3 -m venv /app \
  && /app/bin/pip install --no-cache-dir --require-hashes -r /tmp/lock.txt \

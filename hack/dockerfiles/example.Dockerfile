@@ -1,6 +1,7 @@
 # The image of the example services: bash and a `gdock` command for protein docking.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
+ARG PIP_CERT
 COPY hack/examples/docking/image/requirements.txt /tmp/requirements.txt
 RUN python3 -m venv /app \
  && /app/bin/pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt \

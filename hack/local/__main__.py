@@ -38,6 +38,7 @@ INSTALL = (
 SIMULATION = Step("KWOK from source", toolchain.build_kwok, "kwok")
 REVIEWER = Step("kube-score from source", toolchain.build_score, "score")
 BROWSER = Step("a browser", toolchain.install_browser, "browser")
+PROXIES = Step("proxies", toolchain.unpack_proxies, "proxies")
 FRONT_DOOR = Step("front door", helm.wait_for_front, "front")
 
 
@@ -96,6 +97,8 @@ def test() -> int:
     checks.lint()
     count = checks.tests("unit", *checks.IN_PARALLEL)
     count += checks.tests("fuzz")
+    run_steps([PROXIES])
+    count += checks.tests("proxies")
     run_steps([*steps_up(), SIMULATION, REVIEWER, BROWSER])
     count += checks.tests("browser")
     count += checks.tests("contract")

@@ -117,6 +117,8 @@ sandbox = '{sandbox_image}'
 [plugins.'io.containerd.cri.v1.runtime']
 # Without CAP_SYS_RESOURCE no score can be lowered, and every sandbox would fail.
 restrict_oom_score_adj = true
+# Folders that an image would have writable: nothing counts what jobs put there.
+ignore_image_defined_volumes = true
 
 [plugins.'io.containerd.cri.v1.runtime'.cni]
 bin_dirs = ['/usr/lib/cni']

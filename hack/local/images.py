@@ -36,6 +36,8 @@ _BASE_RECIPE = (
     "--customize-hook=rm -rf $1/var/cache/* $1/var/lib/apt/* $1/var/log/* $1/usr/share/doc",
     "bookworm",
 )
+# Only while building: pip in the build stage asks the index the way the host does.
+_AS_THE_HOST = (f"--volume={CA_BUNDLE}:/host-ca.crt:ro", "--build-arg=PIP_CERT=/host-ca.crt")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Image:
         parts: list[Path | str] = [DOCKERFILES / f"{self.name}.Dockerfile"]
         parts += [ROOT / source for source in self.sources]
         if self.on_base:
-            parts.append(repr(_BASE_RECIPE))
+            parts.append(repr((_BASE_RECIPE, _AS_THE_HOST)))
         if self.binary:
             parts.append(str(BIN.name))
         return digest(parts)
@@ -140,9 +142,7 @@ def buildah(*words: str | Path) -> list[str | Path]:
 def _build(image: Image, note: Note) -> None:
     options: list[str | Path] = ["--isolation=chroot", "--layers", "--tag", image.reference]
     if image.on_base:
-        options += ["--build-arg", f"BASE={_base_reference(note)}"]
-        # Only while building: pip in the build stage asks the index the way the host does.
-        options += [f"--volume={CA_BUNDLE}:/host-ca.crt:ro", "--env=PIP_CERT=/host-ca.crt"]
+        options += ["--build-arg", f"BASE={_base_reference(note)}", *_AS_THE_HOST]
     with context_of(image, note) as context:
         note.run(
             buildah("bud", *options, "--file", DOCKERFILES / f"{image.name}.Dockerfile", context),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,10 @@ PACKAGES = {
 }
 
 BROWSER = {"chromium": "/usr/bin/chromium"}
+# Unpacked, not installed: an installed one would serve port 80 of whoever runs the tests.
+PROXY_PACKAGES = ("haproxy", "nginx")
+PROXIES = CACHE / f"proxies-{digest(PROXY_PACKAGES)}"
+_HINT = "Check that Debian's package mirror can be reached."
 
 _VERSION = "k8s.io/component-base/version"
 _PLAIN = "-s -w"
@@ -112,17 +117,35 @@ def install_browser(note: Note) -> None:
     _install(BROWSER, note)
 
 
-def _install(packages: dict[str, str], note: Note) -> None:
-    missing = [name for name, file in packages.items() if not _present(file)]
-    if not missing:
+def unpack_proxies(note: Note) -> None:
+    """Unpack the proxies that tests put before the API, with the libraries that are missing."""
+    if PROXIES.exists():
         return
+    fresh = PROXIES.with_name(f".{PROXIES.name}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    (fresh / "packages/partial").mkdir(parents=True)
+    there = f"Dir::Cache::archives={fresh}/packages"
+    _apt(["--download-only", "--reinstall", "-o", there], PROXY_PACKAGES, note)
+    for package in fresh.glob("packages/*.deb"):
+        note.run(["dpkg-deb", "--extract", package, fresh])
+    shutil.rmtree(fresh / "packages")
+    fresh.rename(PROXIES)
+
+
+def _install(packages: dict[str, str], note: Note) -> None:
+    if missing := [name for name, file in packages.items() if not _present(file)]:
+        _apt([], missing, note)
+
+
+def _apt(options: Iterable[str], packages: Iterable[str], note: Note) -> None:
+    names = " ".join(packages)
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise StepFailed(f"These packages are missing: {' '.join(missing)}. Install them as root.")
-    note.show(" ".join(missing))
+        raise StepFailed(f"These packages are missing: {names}. Install them as root.")
+    note.show(names)
     env = {"DEBIAN_FRONTEND": "noninteractive"}
-    hint = "Check that Debian's package mirror can be reached."
-    note.run(["apt-get", "update"], env=env, hint=hint)
-    note.run(["apt-get", "install", "-y", "--no-install-recommends", *missing], env=env, hint=hint)
+    note.run(["apt-get", "update"], env=env, hint=_HINT)
+    install = ["apt-get", "install", "-y", "--no-install-recommends"]
+    note.run([*install, *options, *packages], env=env, hint=_HINT)
 
 
 def _present(file: str) -> bool:

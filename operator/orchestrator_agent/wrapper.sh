@@ -62,11 +62,16 @@ trap 'stop disk' USR2
 exec >/dev/null 2>&1
 echo start >&3
 # The agent, which measures the job's disk, writes a word here when there is too much, or when the
-# pod is to end: a SIGTERM that came before the traps was lost.
+# pod is to end: a SIGTERM that came before the traps was lost. Any other word is the job's. Opened both
+# ways, so that it does not end with the first who writes.
 (
-  exec 3>&-
-  read -r word <"$job/stop" || exit
-  case $word in end) kill -TERM 1 ;; *) kill -USR2 1 ;; esac
+  exec 3>&- 4<>"$job/stop"
+  while read -r word <&4; do
+    case $word in
+      end) kill -TERM 1; break ;;
+      disk) kill -USR2 1; break ;;
+    esac
+  done
 ) 2>/dev/null &
 # The job comes behind this shell within their share of the processor, and so loses nothing; else a
 # fork bomb would let this shell act only after minutes.

@@ -5,17 +5,14 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx2
 import pytest
-import yaml
 
 from local.paths import AUDIT_LOG, JOBS_NAMESPACE, NAMESPACE
-from orchestrator_api.identity.api_keys import PREFIX, hashed
+from tests.cluster.keys import asked, bearer, key
 from tests.cluster.place import Place, until
-from tests.cluster.test_identity import a_secret
 
 # What no text may hold whosoever it is of: a signed address, or a token.
 SHAPES = {
@@ -94,29 +91,16 @@ def seen(place: Place, number: int, headers: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def key(place: Place) -> Iterator[str]:
-    """Have callers asked for keys, and give one that may do everything."""
-    found = f"{PREFIX}{secrets.token_hex(32)}"
-    entry = {"sha256": [hashed(found)], "role": "administrator"}
-    a_secret(place, "leak-keys", "Opaque", keys_yaml=yaml.safe_dump({"one": entry}).encode())
-
-    def asked() -> bool:
-        # For a moment yet, the replica before answers, or none.
-        with suppress(httpx2.TransportError):
-            return httpx2.get(f"{place.front}/download/1").status_code == 401
-        return False
-
-    try:
-        with place.configured("identity.apiKeys.existingSecret=leak-keys"):
-            until(asked, "callers are asked for keys")
-            yield found
-    finally:
-        place.kubectl("delete", "secret", "leak-keys", f"--namespace={NAMESPACE}")
+def known(place: Place) -> Iterator[str]:
+    """Have callers asked for keys, and name one who may do everything."""
+    name = secrets.token_hex(32)
+    with asked(place, "leak-keys", {name: {"role": "administrator"}}):
+        yield name
 
 
-def test_no_credential_is_found_anywhere(place: Place, key: str) -> None:
-    token, wrong = secrets.token_urlsafe(40), f"{PREFIX}{secrets.token_hex(32)}"
-    headers = {"Authorization": f"Bearer {key}", "Cookie": f"session={token}"}
+def test_no_credential_is_found_anywhere(place: Place, known: str) -> None:
+    token, wrong = secrets.token_urlsafe(40), key(secrets.token_hex(32))
+    headers = {**bearer(known), "Cookie": f"session={token}"}
     canary = f"canary-{secrets.token_hex(8)}"
     script = f"echo {canary}; until [ -e go ]; do sleep 0.2; done; exit 3"
     # What is planted: a job that prints it, and an object that has it in its name.
@@ -135,7 +119,7 @@ def test_no_credential_is_found_anywhere(place: Place, key: str) -> None:
     until(lambda: canary in httpx2.get(path, headers=headers).text, "its end is told")
     texts = running | seen(place, number, headers)
     # And what is said to a key that is none, and to one in the wrong place.
-    for name, bad in {"none": f"Bearer {wrong}", "misplaced": f"Basic {key}"}.items():
+    for name, bad in {"none": f"Bearer {wrong}", "misplaced": f"Basic {key(known)}"}.items():
         told = httpx2.get(path, headers={"Authorization": bad})
         assert told.status_code == 401
         texts[f"answer: {name}"] = f"{told.headers}\n{told.text}"
@@ -146,7 +130,11 @@ def test_no_credential_is_found_anywhere(place: Place, key: str) -> None:
     assert f"log: pod/job-{number}-1" in hits
     assert not place.local or f"log: {Path(AUDIT_LOG).name}" in hits
 
-    secret = credentials(place) | {"the API key": key, "a false key": wrong, "the cookie": token}
+    secret = credentials(place) | {
+        "the API key": key(known),
+        "a false key": wrong,
+        "the cookie": token,
+    }
     assert len(secret) > 4
     leaked = {
         (where, name)

@@ -15,15 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import aiohttp
-import yaml
 
-from local.paths import API_IP, JOBS_NAMESPACE, NAMESPACE, RELEASE
-from orchestrator_api.identity.api_keys import PREFIX, hashed
-from tests.cluster.place import Place, until
-from tests.cluster.test_identity import a_secret
+from local.paths import API_IP, JOBS_NAMESPACE, RELEASE
+from tests.cluster.keys import asked, bearer, key
+from tests.cluster.place import Place
 from tests.cluster.test_life import SMALL, service
 
 ROUNDS, SECONDS = 2, 12.0
@@ -37,10 +35,6 @@ FILES = (b"ATOM  " * 200, bytes(600_000))
 BURNS = "while :; do :; done & while :; do :; done & wait"
 
 
-def key(user: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {PREFIX}bench-{user}"}
-
-
 def form(user: str, data: bytes, where: str = "example") -> aiohttp.FormData:
     found = aiohttp.FormData({"user_id": user, "service": where})
     found.add_field("file", b"exit 0\n", filename="run.sh")
@@ -50,7 +44,7 @@ def form(user: str, data: bytes, where: str = "example") -> aiohttp.FormData:
 
 async def honest(user: str, took: dict[str, list[float]], until_then: float) -> None:
     """Upload and poll as a user does, until a moment."""
-    async with aiohttp.ClientSession(DOOR, headers=key(user)) as session:
+    async with aiohttp.ClientSession(DOOR, headers=bearer(user)) as session:
         for turn in range(10_000):
             if time.monotonic() > until_then:
                 return
@@ -78,7 +72,7 @@ async def crowd() -> dict[str, list[float]]:
 async def for_ever(one: Callable[[aiohttp.ClientSession], Awaitable[object]], at_once: int) -> None:
     """Do the same thing again and again, whatever is answered."""
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(DOOR, headers=key(MALLORY), connector=connector) as session:
+    async with aiohttp.ClientSession(DOOR, headers=bearer(MALLORY), connector=connector) as session:
 
         async def worker() -> None:
             while True:
@@ -114,8 +108,7 @@ async def polls(session: aiohttp.ClientSession) -> None:
 
 
 async def without_a_key(session: aiohttp.ClientSession) -> None:
-    headers = {"Authorization": f"Bearer {PREFIX}false"}
-    async with session.post("/upload", data=bytes(200_000), headers=headers) as answer:
+    async with session.post("/upload", data=bytes(200_000), headers=bearer("false")) as answer:
         await answer.read()
 
 
@@ -137,7 +130,7 @@ def manifests() -> None:
 def burn() -> None:
     """Have a job take all the processor that it gets."""
     answer = subprocess.run(
-        ["curl", "-sf", "-H", f"Authorization: Bearer {PREFIX}bench-{MALLORY}", "-F", "file=@-;filename=run.sh",
+        ["curl", "-sf", "-H", f"Authorization: Bearer {key(MALLORY)}", "-F", "file=@-;filename=run.sh",
          "-F", f"user_id={MALLORY}", "-F", "service=burns", f"{DOOR}/upload"],
         input=BURNS.encode(), check=True, capture_output=True,
     )  # fmt: skip
@@ -173,29 +166,18 @@ def attacked(name: str) -> Iterator[None]:
 @contextmanager
 def prepared(place: Place, *settings: str) -> Iterator[None]:
     """Give everybody a key, and have jobs wait but those that burn: their nodes are other machines."""
-    entries = {user: {"role": "user", "user": user} for user in (*HONEST, MALLORY)}
-    keys = {n: {"sha256": [hashed(f"{PREFIX}bench-{n}")], **entry} for n, entry in entries.items()}
-    a_secret(place, SECRET, "Opaque", keys_yaml=yaml.safe_dump(keys).encode())
+    callers = {user: {"role": "user", "user": user} for user in (*HONEST, MALLORY)}
     place.apply("OrchestratorQuota", QUOTA, {"services": ["example"], "maxRunning": 0})
     service(place, "burns", deadlineSeconds=40, resources={**SMALL, "cpu": "500m"})
     role = f"--role={RELEASE}-submitter"
     place.kubectl("create", "rolebinding", SUBMITTER, role, f"--user={SUBMITTER}")
     place.made.append(f"rolebinding/{SUBMITTER}")
     try:
-        with place.configured(f"identity.apiKeys.existingSecret={SECRET}", *settings):
-            until(lambda: _greeted(place), "the door knows the keys")
+        with asked(place, SECRET, callers, *settings, door=DOOR):
             yield
     finally:
         clear(place)
-        place.kubectl("delete", "secret", SECRET, f"--namespace={NAMESPACE}")
         place.forget()
-
-
-def _greeted(place: Place) -> bool:
-    with suppress(OSError):
-        argv = ["curl", "-s", "-o/dev/null", "-w%{http_code}", f"{DOOR}/download/1"]
-        return subprocess.run(argv, capture_output=True, check=False).stdout == b"401"
-    return False
 
 
 def clear(place: Place) -> None:

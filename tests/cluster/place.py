@@ -207,17 +207,24 @@ class Place:
         upgrade = ("upgrade", RELEASE, str(CHART), "--wait", "--timeout=120s", "--values=-")
         try:
             self._helm(*upgrade, *changes, stdin=before)
+            # For a moment yet, those before answer and decide, by the rules that they had.
+            until(self._replaced, "the replicas before are gone")
             yield
         finally:
             self._helm(*upgrade, stdin=before)
-            # For a moment yet, the replica before answers, by the rules that it had.
-            until(self._one_api, "the replica before is gone")
+            until(self._replaced, "the replicas before are gone")
 
-    def _one_api(self) -> bool:
-        selector = "--selector=app.kubernetes.io/component=api"
-        pods = self.kubectl("get", "pods", f"--namespace={NAMESPACE}", selector, "-oname").split()
-        replicas: int = self.get("deployment", f"{RELEASE}-api", NAMESPACE)["spec"]["replicas"]
-        return len(pods) == replicas
+    def _replaced(self) -> bool:
+        def count(part: str) -> int:
+            selector = f"--selector=app.kubernetes.io/component={part}"
+            found = self.kubectl("get", "pods", f"--namespace={NAMESPACE}", selector, "-oname")
+            return len(found.split())
+
+        def wanted(part: str) -> int:
+            deployment = self.get("deployment", f"{RELEASE}-{part}", NAMESPACE)
+            return int(deployment["spec"]["replicas"])
+
+        return all(count(part) == wanted(part) for part in ("api", "operator"))
 
     def _helm(self, *words: str, stdin: str | None = None) -> str:
         done = subprocess.run(

@@ -205,6 +205,8 @@ def test_images_of_services_and_the_number_of_jobs_can_be_bounded(place: Place) 
         "services.allowedImages[0]=example.org/tools/gdock",
         "services.allowedImages[1]=localhost/orchestrator/",
     )
+    # Unless told otherwise, any.
+    assert "(server dry run)" in answer("example.org/tools/gdock-evil:1")
     with place.configured(*settings, "services.requireImageDigest=true"):
         until(lambda: "by digest" in answer("localhost/orchestrator/x:1"), "the policy is there")
         for good in (

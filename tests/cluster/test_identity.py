@@ -1,28 +1,23 @@
 """Callers with keys, over TLS, at the real door: what each may do, and keys that change meanwhile."""
 
-import base64
-import json
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import httpx2
 import jwt
 import pytest
 import trustme
-import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from local.paths import NAMESPACE
-from orchestrator_api.identity.api_keys import PREFIX, hashed
 from tests.cluster.inside import PORT, served
+from tests.cluster.keys import a_secret, asked, bearer, give
 from tests.cluster.place import Place, until
 
-KEYS = {name: f"{PREFIX}{name}" for name in ("one", "two", "portal", "new")}
-ROLES: dict[str, dict[str, Any]] = {
+CALLERS: dict[str, dict[str, Any]] = {
     "one": {"role": "user", "user": "1"},
     "two": {"role": "user", "user": "2"},
     "portal": {"role": "portal", "users": ["*"], "services": ["docking"]},
@@ -30,20 +25,8 @@ ROLES: dict[str, dict[str, Any]] = {
 }
 
 
-def a_secret(place: Place, name: str, kind: str, **data: bytes) -> None:
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "type": kind,
-        "data": {key.replace("_", "."): base64.b64encode(v).decode() for key, v in data.items()},
-    }
-    place.kubectl("apply", f"--namespace={NAMESPACE}", "--filename=-", stdin=json.dumps(body))
-
-
-def keys_are(place: Place, *names: str) -> None:
-    found = {name: {"sha256": [hashed(KEYS[name])], **ROLES[name]} for name in names}
-    a_secret(place, "test-keys", "Opaque", keys_yaml=yaml.safe_dump(found).encode())
+def of(*names: str) -> dict[str, dict[str, Any]]:
+    return {name: CALLERS[name] for name in names}
 
 
 @pytest.fixture
@@ -58,29 +41,25 @@ def door(place: Place) -> Iterator[httpx2.Client]:
         tls_crt=b"".join(blob.bytes() for blob in certificate.cert_chain_pems),
         tls_key=certificate.private_key_pem.bytes(),
     )
-    keys_are(place, "one", "two", "portal")
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
+    url = place.front.replace("http:", "https:")
+    asking = asked(
+        place, "test-keys", of("one", "two", "portal"), "api.tls.existingSecret=test-tls",
+        door=url, trust=trust,
+    )  # fmt: skip
     try:
-        with (
-            place.configured(
-                "identity.apiKeys.existingSecret=test-keys", "api.tls.existingSecret=test-tls"
-            ),
-            httpx2.Client(
-                base_url=place.front.replace("http:", "https:"), verify=trust, timeout=30
-            ) as client,
-        ):
+        with asking, httpx2.Client(base_url=url, verify=trust, timeout=30) as client:
             yield client
     finally:
-        place.kubectl("delete", "secret", "test-keys", "test-tls", f"--namespace={NAMESPACE}")
+        place.kubectl("delete", "secret", "test-tls", f"--namespace={NAMESPACE}")
 
 
 def test_callers_with_keys_get_what_is_theirs_and_nothing_else(
     place: Place, door: httpx2.Client
 ) -> None:
     def ask(verb: str, path: str, who: str = "", **more: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {KEYS.get(who, who)}"} if who else {}
-        return door.request(verb, path, headers=headers, **more)
+        return door.request(verb, path, headers=bearer(who), **more)
 
     def upload(who: str, user: int = 1) -> httpx2.Response:
         return ask(
@@ -88,14 +67,8 @@ def test_callers_with_keys_get_what_is_theirs_and_nothing_else(
             data={"user_id": str(user), "service": "example"}, files=[("file", ("run.sh", b"true"))],
         )  # fmt: skip
 
-    def greeted() -> httpx2.Response | None:
-        # For a moment yet, the replica before answers, without TLS.
-        with suppress(httpx2.TransportError):
-            return ask("GET", "/health")
-        return None
-
-    assert "Nobody is asked" not in until(greeted, "the door is open").headers.get("warning", "")
-    answers = [upload(who).status_code for who in ("", "orc_false", "two", "portal")]
+    assert "Nobody is asked" not in ask("GET", "/health").headers.get("warning", "")
+    answers = [upload(who).status_code for who in ("", "false", "two", "portal")]
     assert answers == [401, 401, 403, 403]
     made = upload("one")
     assert made.status_code == 201
@@ -111,7 +84,7 @@ def test_callers_with_keys_get_what_is_theirs_and_nothing_else(
     assert ask("GET", f"/download/{number}", "two").status_code == 404
 
     assert ask("GET", f"/download/{number}", "new").status_code == 401
-    keys_are(place, "one", "new")
+    give(place, "test-keys", of("one", "new"))
     # Kubelets look once a minute, and at once when something about the pod changes.
     place.kubectl(
         "annotate", "pod", f"--namespace={NAMESPACE}", "--overwrite", "example.org/look=now",

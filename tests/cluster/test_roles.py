@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import pytest
 from local.paths import JOBS_NAMESPACE, NAMESPACE, RELEASE
 from orchestrator_crds import labels
 from orchestrator_crds.meta import API_VERSION
-from orchestrator_crds.names import SERVICE_ACCOUNT
+from orchestrator_crds.names import SERVICE_ACCOUNT, audience
 from tests.cluster.place import Place, until
 
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
@@ -61,6 +62,14 @@ STATUS = "status is written by the operator and the API alone"
 PODS = "are made by the operator alone; create an OrchestratorJob instead"
 OPERATOR = f"{ACCOUNT}-operator"
 POLICIES = "the operator writes no policies but egress-<service>, for the jobs of that service"
+ITS_PODS = "the operator makes pods of jobs alone, with the account orchestrator-job and the label"
+VOLUMES = (
+    "the operator gives pods no volumes but emptyDir, persistentVolumeClaim and a token for the"
+)
+PLAIN = (
+    "the operator's pods take no environment from elsewhere, no devices and no containers but their"
+)
+RESTRICTED = 'violates PodSecurity "restricted:latest": restricted volume types'
 TOKENS = f"tokens of the account {SERVICE_ACCOUNT} are for the pods of jobs alone"
 
 
@@ -105,14 +114,33 @@ def job(name: str = "roles-new", *, metadata: dict[str, Any] | None = None, **sp
     return create("OrchestratorJob", name, {**SPEC, **spec}, **(metadata or {}))
 
 
-def pod(name: str = "roles-pod", account: str = SERVICE_ACCOUNT, **metadata: Any) -> Act:
-    hardened = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+def pod(
+    name: str = "roles-pod",
+    account: str = SERVICE_ACCOUNT,
+    more: dict[str, Any] | None = None,
+    container: dict[str, Any] | None = None,
+    **metadata: Any,
+) -> Act:
+    """Return the making of a pod that "restricted" allows, with *more* in it and in its container."""
     spec = {
         "serviceAccountName": account,
+        "automountServiceAccountToken": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{"name": "c", "image": "x", "securityContext": hardened}],
+        "containers": [
+            {"name": "c", "image": "x", "securityContext": HARDENED, **(container or {})}
+        ],
+        **(more or {}),
     }
     return create("Pod", name, spec, **metadata)
+
+
+def operators(**more: Any) -> Act:
+    """Return the making of a job's pod by the operator."""
+    return pod(labels={labels.JOB: BOBS}, **more).by(OPERATOR)
+
+
+def holding(volume: dict[str, Any]) -> dict[str, Any]:
+    return {"volumes": [{"name": "v", **volume}]}
 
 
 def policy(name: str = "egress-example", **spec: Any) -> Act:
@@ -138,9 +166,43 @@ WIDE: dict[str, dict[str, Any]] = {
     "one for another service": {"podSelector": {"matchLabels": {labels.SERVICE: "docking"}}},
     "one that lets in": {"policyTypes": ["Ingress", "Egress"]},
     "one to everywhere": {"egress": [{}]},
+    "one to a list of nobody, which is everybody": {
+        "egress": [{"to": [], "ports": [{"port": 443}]}]
+    },
+    "one to a list of no port, which is every port": {
+        "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": []}]
+    },
     "one to every port": {"egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]},
     "one to pods": {"egress": [{"to": [{"podSelector": {}}], "ports": [{"port": 443}]}]},
 }
+# A service whose policy is there, so that the operator can be seen to change it.
+OUT = "roles-out"
+ITS_POLICY = f"/apis/networking.k8s.io/v1/namespaces/{JOBS_NAMESPACE}/networkpolicies/egress-{OUT}?dryRun=All"
+# Volumes that lead out of a pod, which Pod Security refuses to everybody.
+LEADING_OUT: dict[str, dict[str, Any]] = {
+    "hostPath": {"path": "/"},
+    "gitRepo": {"repository": "https://example.org/x"},
+    "nfs": {"server": "192.0.2.1", "path": "/"},
+    "iscsi": {"targetPortal": "192.0.2.1", "iqn": "iqn.2001-04.com.example:x", "lun": 0},
+    "fc": {"wwids": ["x"]},
+    "rbd": {"monitors": ["192.0.2.1"], "image": "x"},
+    "cephfs": {"monitors": ["192.0.2.1"]},
+    "glusterfs": {"endpoints": "x", "path": "x"},
+}
+# And those that it lets through, and our own policy does not.
+OF_OTHERS: dict[str, dict[str, Any]] = {
+    "image": {"reference": "x"},
+    "secret": {"secretName": "x"},
+    "configMap": {"name": "x"},
+    "downwardAPI": {"items": [{"path": "x", "fieldRef": {"fieldPath": "metadata.name"}}]},
+    "csi": {"driver": "example.org"},
+    "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}}},
+    "projected": {"sources": [{"secret": {"name": "x"}}]},
+}  # fmt: skip
+HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+EARLY = {"name": "early", "image": "x", "securityContext": HARDENED}
+FOR_THE_API_SERVER = {"sources": [{"serviceAccountToken": {"path": "x"}}]}
+FOR_THE_GATEWAY = {"sources": [{"serviceAccountToken": {"path": "x", "audience": audience("0")}}]}
 
 
 def patch(kind: str, name: str, change: dict[str, Any], *words: str) -> Act:
@@ -273,7 +335,31 @@ NAMESPACE_ADMINISTRATOR = [
         Row(what, policy(**wrong).by(OPERATOR), POLICIES, policy().by(OPERATOR))
         for what, wrong in WIDE.items()
     ),
-    Row("such a pod by the API", pod().by(f"{ACCOUNT}-api"), cannot("create", "pods"), pod().by(f"{ACCOUNT}-operator")),
+    Row("such a pod by the API", pod().by(f"{ACCOUNT}-api"), cannot("create", "pods"), operators()),
+    Row("one that is there, opened", raw("replace", ITS_POLICY, policy(f"egress-{OUT}", podSelector={}).body).by(OPERATOR), POLICIES, raw("replace", ITS_POLICY, policy(f"egress-{OUT}", podSelector={"matchLabels": {labels.SERVICE: OUT}}).body).by(OPERATOR), '"kind":"NetworkPolicy"'),
+]  # fmt: skip
+# What a taken operator could put into pods: kinds of volumes, accounts, Secrets, devices.
+IN_PODS = [
+    *(
+        Row(f"a volume of {kind}", pod(account="default", more=holding({kind: body})).by("nadia"), RESTRICTED, Act((*pod().words, "--namespace=default"), pod(account="default", more=holding({kind: body})).body, ADMINISTRATOR))
+        for kind, body in LEADING_OUT.items()
+    ),
+    *(Row(f"a volume of {kind} by the operator", operators(more=holding({kind: body})), RESTRICTED) for kind, body in LEADING_OUT.items()),
+    *(
+        Row(kind, operators(more=holding({kind: body})), VOLUMES, pod(account="default", more=holding({kind: body})).by("nadia"))
+        for kind, body in OF_OTHERS.items()
+    ),
+    Row("a token for the API server", operators(more=holding({"projected": FOR_THE_API_SERVER})), VOLUMES, operators(more=holding({"projected": FOR_THE_GATEWAY}))),
+    Row("a claim", operators(more=holding({"persistentVolumeClaim": {"claimName": "x"}}))),
+    Row("a folder", operators(more=holding({"emptyDir": {}}))),
+    Row("another account", pod(account="default", labels={labels.JOB: BOBS}).by(OPERATOR), ITS_PODS, operators()),
+    Row("a pod that is no job's", pod().by(OPERATOR), ITS_PODS, operators()),
+    Row("a token of its own", operators(more={"automountServiceAccountToken": True}), ITS_PODS, operators()),
+    Row("a Secret as a variable", operators(container={"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "x", "key": "x"}}}]}), PLAIN, operators(container={"env": [{"name": "X", "value": "x"}]})),
+    Row("a Secret as variables", operators(container={"envFrom": [{"secretRef": {"name": "x"}}]}), PLAIN, operators()),
+    Row("a disk as a device", operators(more=holding({"persistentVolumeClaim": {"claimName": "x"}}), container={"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}), PLAIN, operators()),
+    Row("a claimed device", operators(more={"resourceClaims": [{"name": "x", "resourceClaimName": "x"}]}), PLAIN, operators()),
+    Row("a container before its own", operators(more={"initContainers": [EARLY]}), PLAIN, operators()),
 ]  # fmt: skip
 
 
@@ -289,7 +375,9 @@ def manifests() -> list[dict[str, Any]]:
         binding = rbac("RoleBinding", f"test-{role}")
         found.append({**binding, "roleRef": reference, "subjects": subjects})
     shut = {"onlyUsers": ["alice", "bob"], "maxRunning": 0}
-    waiting = [create("OrchestratorQuota", SHUT, shut), job(MINE), job(BOBS, userID="bob")]
+    way = {"cidr": "192.0.2.0/24", "ports": [{"port": 443}]}
+    out = create("OrchestratorService", OUT, {"image": "x", "nodePools": ["cpu"], "egress": [way]})
+    waiting = [out, create("OrchestratorQuota", SHUT, shut), job(MINE), job(BOBS, userID="bob")]
     return [*found, *(act.body for act in waiting if act.body)]
 
 
@@ -309,6 +397,7 @@ def people(chosen: Place) -> Iterator[None]:
     may = [("get", user) for users in BOUND.values() for user in users]
     for verb, user in [*may, ("impersonate", "penny")]:
         until(partial(allowed, chosen, verb, user), f"{user} may {verb} jobs")
+    until(lambda: chosen.get("networkpolicy", f"egress-{OUT}"), "a service's policy is there")
     yield
     chosen.kubectl("delete", "--ignore-not-found", "--wait=false", "--filename=-", stdin=text)
 
@@ -346,8 +435,8 @@ def test_rights_are_what_the_file_says(
 
 @pytest.mark.parametrize(
     "rows",
-    [MAKING, CHANGING, BEYOND, NAMESPACE_ADMINISTRATOR],
-    ids=["making", "changing", "beyond", "namespace administrator"],
+    [MAKING, CHANGING, BEYOND, NAMESPACE_ADMINISTRATOR, IN_PODS],
+    ids=["making", "changing", "beyond", "namespace administrator", "in pods"],
 )
 def test_what_people_try_is_refused_for_the_one_thing_that_is_wrong(
     place: Place, rows: list[Row]
@@ -358,6 +447,96 @@ def test_what_people_try_is_refused_for_the_one_thing_that_is_wrong(
     twins = [(row.what, row.twin, row.twins_answer) for row in rows if row.twin]
     found = {what: held(twin.done(place), answer) for what, twin, answer in twins}
     assert found == {what: answer for what, _, answer in twins}
+
+
+# Makes each call of a list (verb, path) with the token of the pod that it runs in.
+ASK = """
+import json, ssl, sys, urllib.error, urllib.request
+folder, found = "/var/run/secrets/kubernetes.io/serviceaccount", []
+trust = ssl.create_default_context(cafile=f"{folder}/ca.crt")
+for verb, path, headers in json.load(open(0)):
+    head = {"Authorization": "Bearer " + open(f"{folder}/token").read(), "Content-Type": "application/json"}
+    url, body = f"https://kubernetes.default.svc{path}", b"{}" if verb in ("POST", "PUT") else None
+    call = urllib.request.Request(url, body, head | headers, method=verb)
+    try:
+        found.append(urllib.request.urlopen(call, context=trust).status)
+    except urllib.error.HTTPError as error:
+        found.append(error.code)
+print(json.dumps(found))
+"""
+OURS, ITS = f"/api/v1/namespaces/{NAMESPACE}", f"/api/v1/namespaces/{JOBS_NAMESPACE}"
+RIGHTS, ADMISSION = "/apis/rbac.authorization.k8s.io/v1", "/apis/admissionregistration.k8s.io/v1"
+WALL = f"/apis/networking.k8s.io/v1/namespaces/{JOBS_NAMESPACE}/networkpolicies/{RELEASE}-jobs"
+# What nobody who has taken the operator or the API may do.
+TAKEN: list[tuple[str, str, dict[str, str]]] = [
+    ("GET", "/api/v1/secrets", {}),
+    ("GET", f"{OURS}/secrets", {}),
+    ("GET", f"{ITS}/secrets", {}),
+    ("GET", "/api/v1/pods", {}),
+    ("GET", "/api/v1/namespaces", {}),
+    ("GET", "/api/v1/nodes/x/proxy/runningpods/", {}),
+    ("POST", f"{OURS}/pods?dryRun=All", {}),
+    ("POST", f"{OURS}/serviceaccounts/default/token?dryRun=All", {}),
+    ("POST", f"{ITS}/serviceaccounts/{SERVICE_ACCOUNT}/token?dryRun=All", {}),
+    ("POST", f"{ITS}/pods/x/exec?command=id", {}),
+    ("GET", f"{ITS}/pods/x/log", {}),
+    ("POST", f"{RIGHTS}/clusterrolebindings?dryRun=All", {}),
+    ("POST", f"{RIGHTS}/namespaces/{JOBS_NAMESPACE}/rolebindings?dryRun=All", {}),
+    ("DELETE", f"{ADMISSION}/validatingadmissionpolicies/x?dryRun=All", {}),
+    ("DELETE", f"{WALL}?dryRun=All", {}),
+    ("PATCH", f"/api/v1/namespaces/{JOBS_NAMESPACE}?dryRun=All", {"Content-Type": "application/merge-patch+json"}),
+    ("GET", f"{OURS}/pods", {"Impersonate-User": "system:admin"}),
+]  # fmt: skip
+ALLOWED = {"operator": f"{ITS}/pods", "api": JOBS}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_with_the_token_of_its_pod_nobody_gets_further(place: Place, part: str) -> None:
+    calls = [*TAKEN, ("GET", ALLOWED[part], {})]
+    text = place.kubectl(
+        "exec", "--stdin", f"--namespace={NAMESPACE}", f"deploy/{RELEASE}-{part}", "--",
+        "python3", "-c", ASK, stdin=json.dumps(calls),
+    )  # fmt: skip
+    assert json.loads(text) == [403] * len(TAKEN) + [200]
+
+
+# What the policies of admission-policy.yaml say, of all that is refused.
+BY_POLICY = (
+    NOT_YOURS, BY_THE_API, "names of the form", STATUS, PODS, POLICIES, TOKENS, ITS_PODS, VOLUMES, PLAIN,
+)  # fmt: skip
+
+
+@contextmanager
+def unbound(place: Place) -> Iterator[None]:
+    """Bind none of the chart's policies to anything while the block runs."""
+    kind, ours = "validatingadmissionpolicybindings", f"{RELEASE}-"
+    found = json.loads(place.kubectl("get", kind, "--output=json"))
+    items = [item for item in found["items"] if item["metadata"]["name"].startswith(ours)]
+    assert len(items) > 6
+    place.kubectl("delete", kind, *(item["metadata"]["name"] for item in items))
+    try:
+        yield
+    finally:
+        for item in items:
+            kept = ("name", "labels", "annotations")
+            item["metadata"] = {key: item["metadata"][key] for key in kept}
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        place.kubectl("create", "--filename=-", stdin=text)
+
+
+def test_it_is_the_policies_that_refuse(place: Place) -> None:
+    rows = [
+        row
+        for row in (*MAKING, *CHANGING, *BEYOND, *NAMESPACE_ADMINISTRATOR, *IN_PODS)
+        if any(text in row.answer for text in BY_POLICY)
+    ]
+    assert len(rows) > 40
+    first = MAKING[1]
+    with unbound(place):
+        until(lambda: FINE in first.act.done(place), "the policies are gone")
+        answers = [held(row.act.done(place), row.twins_answer) for row in rows]
+    assert [(r.what, a) for r, a in zip(rows, answers, strict=True) if a != r.twins_answer] == []
+    until(lambda: first.answer in first.act.done(place), "the policies are back")
 
 
 def held(answer: str, expected: str) -> str:

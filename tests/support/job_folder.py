@@ -35,6 +35,9 @@ _SCRIPTS: dict[str, tuple[str, str, int]] = {
     ),
     "says that its pod is to end": ("echo end > $J/stop; sleep 30", "exit", 143),
     "says that it has too much disk": ("echo disk > $J/stop; sleep 30", "disk", 143),
+    "says other words, and then that one": (
+        "for w in x ende '' disk; do echo $w > $J/stop; done; sleep 30", "disk", 143,
+    ),
     "opens the start once more": ("timeout 1 sh -c 'echo now > $J/go'; exit 5", "exit", 5),
     "makes thousands of files": (
         _python("for n in range(20000):\n    open(f\"{job}/{n}\", \"w\").close()") + "exit 5", "exit", 5,

@@ -16,6 +16,8 @@ HOST = b"Host: x\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 # Answered with 200, the last one of a connection.
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+# Whoever takes it for the begin of a request has the next one for a field of it.
+HALF = b"GET /half HTTP/1.1\r\nHost: x\r\nA: "
 
 
 def post(fields: bytes, body: bytes = b"") -> bytes:
@@ -27,6 +29,10 @@ def get(target: bytes, fields: bytes = b"", version: bytes = b"HTTP/1.1") -> byt
     return b"GET " + target + b" " + version + b"\r\n" + HOST + fields + b"\r\n"
 
 
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 BOTH, REFUSED, ONLY_FIRST = [404, 200], [400], [404]
 # What the first request is, and the answers to both.
 REQUESTS: dict[str, tuple[bytes, list[int]]] = {
@@ -35,6 +41,9 @@ REQUESTS: dict[str, tuple[bytes, list[int]]] = {
     "chunks": (post(CHUNKED, b"3;a=b\r\nabc\r\n0\r\n\r\n"), BOTH),
     "trailers": (post(CHUNKED, b"3\r\nabc\r\n0\r\nA: b\r\n\r\n"), BOTH),
     "a request as a body": (post(b"Content-Length: %d\r\n" % len(LAST), LAST), BOTH),
+    "half a request as a body": (post(b"Content-Length: %d\r\n" % len(HALF), HALF), BOTH),
+    "a request as a chunk": (post(CHUNKED, chunk(LAST) + chunk(b"")), BOTH),
+    "half a request as a chunk": (post(CHUNKED, chunk(HALF) + chunk(b"")), BOTH),
     "a body of a GET": (get(b"/nowhere", b"Content-Length: 3\r\n") + b"abc", BOTH),
     "line ends before it": (b"\r\n\r\n" + post(b""), BOTH),
     # Two lengths, or none that can be read in one way only.
@@ -101,6 +110,55 @@ REQUESTS: dict[str, tuple[bytes, list[int]]] = {
     "the last one said so": (post(b"Connection: close\r\n"), ONLY_FIRST),
     "rubbish after it": (post(b"") + b"rubbish\r\n\r\n", REFUSED),
 }  # fmt: skip
+# Whom a request asks for, as no client writes it: the answer to a caller whose job it is, and to
+# another. A 200 is that of /download/1.
+SPELLINGS: dict[str, tuple[bytes, int, int]] = {
+    "plain": (get(b"/download/1"), 200, 404),
+    "an absolute target": (get(b"http://x/download/1"), 200, 404),
+    "an absolute target of elsewhere": (get(b"http://evil.example/download/1"), 200, 404),
+    "a slash too many": (get(b"//download/1"), 404, 404),
+    "a host with a question mark": (get(b"/download/1").replace(b"Host: x", b"Host: a?"), 200, 404),
+    "a host with a path": (
+        get(b"/download/1").replace(b"Host: x", b"Host: x/health?"), 200, 404,
+    ),
+    "a host with a user": (get(b"/download/1").replace(b"Host: x", b"Host: a@b:c"), 200, 404),
+    "dot segments": (get(b"/health/../download/1"), 404, 404),
+    "encoded dot segments": (get(b"/health/%2e%2e/download/1"), 404, 404),
+    "an encoded slash": (get(b"/health%2f..%2fdownload/1"), 404, 404),
+    "twice encoded": (get(b"/download%252f1"), 404, 404),
+    "a backslash": (get(b"/health\\..\\download\\1"), 404, 404),
+    "parameters of a segment": (get(b"/download;x/1"), 404, 404),
+    "another case": (get(b"/Download/1"), 404, 404),
+    "NUL at the end": (get(b"/download/1%00"), 400, 400),
+    "a line end": (get(b"/download/1%0d%0aX:%20y"), 400, 400),
+    "a number of another script": (get(b"/download/%d9%a1"), 400, 400),
+    "a slash at the end": (get(b"/download/1/"), 404, 404),
+    "a fragment": (get(b"/download/1#x"), 400, 400),
+    "another path beside it": (
+        get(b"/download/1", b"X-Original-URL: /health\r\nX-Rewrite-URL: /health\r\n"), 200, 404,
+    ),
+    "another address": (
+        get(b"/download/1", b"X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\n"
+            b"Forwarded: for=127.0.0.1;host=localhost\r\n"), 200, 404,
+    ),
+    "another name": (
+        get(b"/download/1", b"X-Forwarded-User: one\r\nX-Remote-User: one\r\nRemote-User: one\r\n"
+            b"X-Forwarded-Access-Token: orc_one\r\nCookie: key=orc_one\r\n"), 200, 404,
+    ),
+    "a key in the query": (get(b"/download/1?access_token=orc_one&key=orc_one"), 200, 404),
+    "another prefix": (
+        get(b"/download/1", b"X-Forwarded-Prefix: /health\r\nX-Script-Name: /health\r\n"), 200, 404,
+    ),
+    "another method": (
+        get(b"/terminate/1", b"X-HTTP-Method-Override: POST\r\nX-HTTP-Method: POST\r\n"
+            b"X-Method-Override: POST\r\n"), 405, 405,
+    ),
+    "another method in the query": (get(b"/terminate/1?_method=POST"), 405, 405),
+    "TRACE": (get(b"/download/1").replace(b"GET", b"TRACE"), 405, 405),
+    "OPTIONS": (get(b"*").replace(b"GET", b"OPTIONS"), 404, 404),
+    "PUT": (get(b"/download/1").replace(b"GET", b"PUT"), 405, 405),
+    "DELETE": (get(b"/download/1").replace(b"GET", b"DELETE"), 405, 405),
+}  # fmt: skip
 UPLOAD = b"POST /upload HTTP/1.1\r\n" + HOST + b"Content-Type: multipart/form-data; boundary=M\r\n"
 TEN_GB = b"Content-Length: 10000000000\r\n"
 LINES = b"A: " + b"b" * 1020 + b"\r\n"
@@ -123,14 +181,23 @@ FLOODS: dict[str, tuple[bytes, bytes, int | None, int]] = {
 
 def answers(address: Address, pieces: Iterable[bytes]) -> tuple[list[int], int]:
     """Send *pieces* until nobody listens; returns the statuses that came, and the bytes that went."""
+    data, sent = heard(address, pieces)
+    return [status for status, _ in parsed(data)], sent
+
+
+def heard(address: Address, pieces: Iterable[bytes], *, once: bool = False) -> tuple[bytes, int]:
+    """Send *pieces* until nobody listens; returns all that came, and how many bytes went.
+
+    With *once*, no more is waited for than one answer.
+    """
     with socket.create_connection(address, timeout=60) as connection:
         sent, data = _sent(connection, pieces), b""
         try:
-            while piece := connection.recv(1 << 16):
+            while not (once and _answered(data)) and (piece := connection.recv(1 << 16)):
                 data += piece
         except ConnectionError:
             pass  # what came before that counts
-    return list(_statuses(data)), sent
+    return data, sent
 
 
 def let_in(address: Address, pieces: Iterable[bytes]) -> int:
@@ -161,12 +228,22 @@ def _sent(connection: socket.socket, pieces: Iterable[bytes]) -> int:
     return sent
 
 
-def _statuses(data: bytes) -> Iterator[int]:
-    """Yield the status of each answer, which must follow one another without a gap."""
+def parsed(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield status and body of each answer, which must follow one another without a gap."""
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
-        first, *fields = head.split(b"\r\n")
+        first, *_ = head.split(b"\r\n")
         assert first.startswith(b"HTTP/1.1 "), first
-        found = {name.lower(): value for name, _, value in (f.partition(b": ") for f in fields)}
-        yield int(first.split()[1])
-        data = data[int(found[b"content-length"]) :]
+        size = _length(head)
+        yield int(first.split()[1]), data[:size]
+        data = data[size:]
+
+
+def _answered(data: bytes) -> bool:
+    head, end, body = data.partition(b"\r\n\r\n")
+    return bool(end) and len(body) >= _length(head)
+
+
+def _length(head: bytes) -> int:
+    fields = (line.partition(b": ") for line in head.split(b"\r\n")[1:])
+    return int({name.lower(): value for name, _, value in fields}[b"content-length"])

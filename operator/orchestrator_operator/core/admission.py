@@ -1,7 +1,8 @@
 """Who runs next, and where.
 
 Users take turns: the next job is that of the highest priority, and among those that of the user
-with the smallest share (`fairshare`), oldest first. Two rules keep anything from waiting for ever.
+with the smallest share (`fairshare`), of equal shares who had no turn for longer, and then oldest
+first. Two rules keep anything from waiting for ever.
 A user who got no turn for the aging time comes before all others, and a job's priority grows by
 one step, up to the service's maximum, each time it has waited that long. And a job that waited as
 long but is too large for what is free has room kept for it: on one node of a pool, and on the
@@ -25,8 +26,10 @@ from orchestrator_operator.core.snapshot import Demand, Group, Service, Snapshot
 # What comes before shares in the order of turns: whether the user had a turn lately, or since when
 # not; and priority, upside down.
 Rank = tuple[int, float, int]
-# The order of turns: rank, share, age, name; then the number of the group and the user's turn.
-Place = tuple[Rank, int, float, str, int, int]
+# The order of turns: rank, share, last turn, age, name; then the number of the group and the user's
+# turn. Without the last turn, one place for all would go to whoever sent most jobs first: between
+# two of them nobody holds anything.
+Place = tuple[Rank, int, float, float, str, int, int]
 
 
 class Admitted(NamedTuple):
@@ -119,7 +122,7 @@ class Queue:
             rank = _USUAL
         else:
             rank = (1, 0.0, -priority)
-        return (rank, standing.share, since, name, number, standing.turn)
+        return (rank, standing.share, standing.served, since, name, number, standing.turn)
 
     def ages_at(self, now: float) -> float:
         """Return when, after *now*, the head's place changes though nothing else does."""
@@ -182,15 +185,15 @@ class Pass:
                 cut = True
                 break
             place = turns[0]
-            queue = queues[place[4]]
+            queue = queues[place[5]]
             # If not, the user had a turn by another of its queues since.
-            if place[5] == queue.standing.turn and not (
+            if place[6] == queue.standing.turn and not (
                 self.serve(queue)
                 and (queue.next < len(queue.jobs) if calm else self.skip_busy(queue))
             ):
                 heapq.heappop(turns)
             else:
-                heapq.heapreplace(turns, queue.place(place[4], now))
+                heapq.heapreplace(turns, queue.place(place[5], now))
         return Plan(
             self.snapshot, self.admitted, self.refused, self.meters, self.rooms, self.shares, cut
         )

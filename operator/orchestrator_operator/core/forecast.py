@@ -102,7 +102,7 @@ def expected(snapshot: Snapshot, name: str, past: Durations) -> Expected | None:
     if not found:
         return Expected(beyond, None) if beyond < math.inf else None
     found.sort()
-    spared = len(found) // 10
+    spared = len(found) // 20
     latest = found[-1 - spared] if beyond == math.inf else None
     return Expected(min(found[spared], beyond), latest)
 
@@ -243,11 +243,11 @@ class Line:
         line = self._stops.get(stop, [])
         while line:
             place = line[0]
-            number = place[4]
+            number = place[5]
             current, _ = self._places.get(number, (None, stop))
             if current is not place:
                 heapq.heappop(line)
-            elif place[5] != self._queues[number].standing.turn:
+            elif place[6] != self._queues[number].standing.turn:
                 # Had a turn by another of the user's queues since.
                 heapq.heappop(line)
                 self._stand(number, stop)
@@ -274,7 +274,7 @@ class Line:
                 # Its user had a turn since. No turn makes a place better, so none is missed.
                 line_up(stop)
                 continue
-            number = place[4]
+            number = place[5]
             queue = self._queues[number]
             del self._places[number]
             if self._pass.serve(queue):

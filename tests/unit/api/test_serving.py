@@ -22,6 +22,7 @@ from tests.support.raw import (
     MEGABYTE,
     ON_THE_WAY,
     REQUESTS,
+    SPELLINGS,
     UPLOAD,
     Address,
     answers,
@@ -279,57 +280,6 @@ async def test_nothing_is_written_into_an_answer_that_is_under_way(
         with suppress(ConnectionError):
             assert (b"HTTP" in (await reader.read(-1))[4:]) == written
         writer.close()
-
-
-# Whom a request asks for, as no client writes it: the answer to a caller whose job it is, and to
-# another. A 200 is that of /download/1.
-SPELLINGS: dict[str, tuple[bytes, int, int]] = {
-    "plain": (get(b"/download/1"), 200, 404),
-    "an absolute target": (get(b"http://x/download/1"), 200, 404),
-    "an absolute target of elsewhere": (get(b"http://evil.example/download/1"), 200, 404),
-    "a slash too many": (get(b"//download/1"), 404, 404),
-    "a host with a question mark": (get(b"/download/1").replace(b"Host: x", b"Host: a?"), 200, 404),
-    "a host with a path": (
-        get(b"/download/1").replace(b"Host: x", b"Host: x/health?"), 200, 404,
-    ),
-    "a host with a user": (get(b"/download/1").replace(b"Host: x", b"Host: a@b:c"), 200, 404),
-    "dot segments": (get(b"/health/../download/1"), 404, 404),
-    "encoded dot segments": (get(b"/health/%2e%2e/download/1"), 404, 404),
-    "an encoded slash": (get(b"/health%2f..%2fdownload/1"), 404, 404),
-    "twice encoded": (get(b"/download%252f1"), 404, 404),
-    "a backslash": (get(b"/health\\..\\download\\1"), 404, 404),
-    "parameters of a segment": (get(b"/download;x/1"), 404, 404),
-    "another case": (get(b"/Download/1"), 404, 404),
-    "NUL at the end": (get(b"/download/1%00"), 400, 400),
-    "a line end": (get(b"/download/1%0d%0aX:%20y"), 400, 400),
-    "a number of another script": (get(b"/download/%d9%a1"), 400, 400),
-    "a slash at the end": (get(b"/download/1/"), 404, 404),
-    "a fragment": (get(b"/download/1#x"), 400, 400),
-    "another path beside it": (
-        get(b"/download/1", b"X-Original-URL: /health\r\nX-Rewrite-URL: /health\r\n"), 200, 404,
-    ),
-    "another address": (
-        get(b"/download/1", b"X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\n"
-            b"Forwarded: for=127.0.0.1;host=localhost\r\n"), 200, 404,
-    ),
-    "another name": (
-        get(b"/download/1", b"X-Forwarded-User: one\r\nX-Remote-User: one\r\nRemote-User: one\r\n"
-            b"X-Forwarded-Access-Token: orc_one\r\nCookie: key=orc_one\r\n"), 200, 404,
-    ),
-    "a key in the query": (get(b"/download/1?access_token=orc_one&key=orc_one"), 200, 404),
-    "another prefix": (
-        get(b"/download/1", b"X-Forwarded-Prefix: /health\r\nX-Script-Name: /health\r\n"), 200, 404,
-    ),
-    "another method": (
-        get(b"/terminate/1", b"X-HTTP-Method-Override: POST\r\nX-HTTP-Method: POST\r\n"
-            b"X-Method-Override: POST\r\n"), 405, 405,
-    ),
-    "another method in the query": (get(b"/terminate/1?_method=POST"), 405, 405),
-    "TRACE": (get(b"/download/1").replace(b"GET", b"TRACE"), 405, 405),
-    "OPTIONS": (get(b"*").replace(b"GET", b"OPTIONS"), 404, 404),
-    "PUT": (get(b"/download/1").replace(b"GET", b"PUT"), 405, 405),
-    "DELETE": (get(b"/download/1").replace(b"GET", b"DELETE"), 405, 405),
-}  # fmt: skip
 
 
 def ask_for_keys(system: System, folder: Path) -> None:

@@ -65,10 +65,13 @@ asked = st.lists(
 )
 holders = st.lists(
     st.builds(
-        lambda service, user, demand: held(user, service=service, demand=demand),
+        lambda service, user, demand, ago: held(
+            user, service=service, demand=demand, since=NOW - ago
+        ),
         st.sampled_from(SERVICES),
         st.sampled_from(NAMES),
         st.sampled_from([SMALL, TWO]),
+        st.integers(0, 3),
     ),
     max_size=6,
 )
@@ -86,7 +89,7 @@ class Oracle:
             best = min(free, key=self.turn)
             self.waiting.remove(best)
             group = best.group
-            self.on.append(Held(group.service, group.user, group.demand, "cpu"))
+            self.on.append(held(group.user, service=group.service, demand=group.demand, since=NOW))
             out.append(best.name)
         return out
 
@@ -106,7 +109,7 @@ class Oracle:
                 return False
         return bool(matching)
 
-    def turn(self, one: Waiting) -> tuple[int, int, float, str]:
+    def turn(self, one: Waiting) -> tuple[int, int, float, float, str]:
         group = one.group
         mine = [h for h in self.on if (h.service, h.user) == (group.service, group.user)]
         whole = {"cpu": 1_000_000, "memory": 1000 * 1024**3 * 1000}
@@ -121,7 +124,8 @@ class Oracle:
             and group.user in q.spec.users
         ]
         share = max(*loads, len(mine)) // ((weights or [1])[0] or 1)
-        return -min(group.priority, 1), share, one.since, one.name
+        last = max((h.since for h in mine), default=0.0)
+        return -min(group.priority, 1), share, last, one.since, one.name
 
 
 def see(found: list[Waiting], given_quotas: list[OrchestratorQuota], on: list[Held]) -> Snapshot:
@@ -150,6 +154,22 @@ def test_equal_users_get_equal_shares(waiting: list[str], room: int) -> None:
     for one in got | left:
         for other in left:
             assert got[one] <= got[other] + 1, (got, left)
+
+
+@given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=30))
+def test_one_place_for_all_goes_round(waiting: list[str]) -> None:
+    """Nobody gets two turns in a row while another waits, however long a line somebody sent first.
+
+    Shares say nothing there: whenever the place is free, nobody holds anything.
+    """
+    left, served, last = jobs(*waiting), dict[tuple[str, str], float](), ""
+    for turn in range(len(waiting)):
+        snapshot = world(left, a_quota(maxRunning=1), served=served)
+        [admitted] = plan(replace(snapshot, now=NOW + turn)).admitted
+        assert admitted.group.user != last or {one.group.user for one in left} == {last}
+        last = admitted.group.user
+        served["example", last] = NOW + turn
+        left = [one for one in left if one.name != admitted.name]
 
 
 # A slot is taken for this long, and a user without a turn for so long comes first.

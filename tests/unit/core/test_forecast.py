@@ -176,14 +176,14 @@ def test_who_waits_in_line_grows_older(waiting: Any, rule: Any, holding: Any) ->
 
 
 def test_a_starved_user_starts_as_soon_as_it_has_waited_long_enough() -> None:
-    many = [job(f"a{n:02}", since=NOW - 20) for n in range(40)]
-    rules = [a_quota("q", maxRunning=1, users={"a": {"weight": 1000}})]
+    many = [job(f"a{n:02}", since=NOW - 20, priority=1) for n in range(40)]
+    rules = [a_quota("q", maxRunning=1)]
     holding = [held("b", since=NOW - 15)]
     snapshot = world(
         [*many, job("late", "b", since=NOW - 10)],
         *rules,
         holding=holding,
-        services={"example": a_facts(aging_seconds=60)},
+        services={"example": replace(a_facts(aging_seconds=60), max_priority=1)},
     )
     starts = {s.name: s.at for s in Line(snapshot, lambda _s, _age: 10.0)}
     # Its hour comes at +50; then the next place that becomes free is its own.
@@ -304,7 +304,7 @@ def test_about_nine_of_ten_starts_come_within_the_range_that_was_told() -> None:
             assert told.latest is not None
             asked_for += 1
             right += told.earliest - 1 <= came[name] <= told.latest + 1
-    assert right / asked_for > 0.75
+    assert right / asked_for > 0.8
 
 
 def test_a_position_does_not_follow_the_weights_of_another_service() -> None:

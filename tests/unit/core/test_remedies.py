@@ -270,7 +270,7 @@ def test_an_explanation_tells_all_of_it() -> None:
                 ],
             },
         ],
-        "expectedStart": {"earliest": "1970-01-01T02:47:20Z", "latest": "1970-01-01T02:47:20Z"},
+        "expectedStart": {"earliest": "1970-01-01T02:47:30Z", "latest": "1970-01-01T02:47:30Z"},
     }
     assert explain(snapshot, "gone", past) is None
 
