@@ -14,7 +14,7 @@ from local.paths import CHART, JOBS_NAMESPACE, LOCAL_VALUES, RELEASE
 from local.toolchain import BIN, KUBERNETES, SCORE
 from orchestrator_crds import labels
 from orchestrator_crds.meta import API_VERSION
-from orchestrator_crds.names import SERVICE_ACCOUNT
+from orchestrator_crds.names import SERVICE_ACCOUNT, audience
 from tests.cluster.place import Place, until
 
 GOOD = ("objectStore.minio.enabled=true",)
@@ -297,8 +297,10 @@ def test_every_admission_policy_is_bound_and_denies() -> None:
 
 def test_policies_name_the_account_and_the_label_that_pods_of_jobs_have() -> None:
     text = json.dumps(of_kind("ValidatingAdmissionPolicy"))
-    assert text.count(f"object.spec.serviceAccountName == '{SERVICE_ACCOUNT}'") == 1
-    assert text.count(f"'{labels.JOB}' in object.metadata.labels") == 1
+    # Whoever makes such pods is the operator, and the operator makes no others.
+    assert text.count(f"object.spec.serviceAccountName == '{SERVICE_ACCOUNT}'") == 2
+    assert text.count(f"'{labels.JOB}' in object.metadata.labels") == 2
+    assert text.count(f"audience.startsWith('{audience('')}')") == 1
     assert text.count(f"request.name == '{SERVICE_ACCOUNT}'") == 1
 
 
