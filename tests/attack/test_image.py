@@ -31,8 +31,7 @@ DIFFERS = {("writable", "setuid programs")}
 @pytest.fixture
 def hostile(place: Place, tmp_path: Path) -> Iterator[str]:
     """Give a service of that image."""
-    if not place.local:
-        pytest.skip("only the local cluster's node can be given an image without a registry")
+    assert place.local, "only the local cluster's node can be given an image without a registry"
     image.load(tmp_path)
     try:
         yield service(place, "hostile", image=image.REFERENCE, resources=ROOMY)

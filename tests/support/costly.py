@@ -9,12 +9,12 @@ import gzip
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, repeat
 
-from tests.support.raw import CHUNKED, MEGABYTE, UPLOAD, Address, get, post
+from tests.support.raw import CHUNKED, MEGABYTE, UPLOAD, Address, get, post, steps
 
 MILLION = 1_000_000
 CLOSE = b"Connection: close\r\n"
@@ -231,10 +231,3 @@ def exchange(address: Address, pieces: Pieces, *, on: bool = False) -> tuple[int
             while b"\r\n" not in answer and (piece := connection.recv(1 << 16)):
                 answer += piece.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     return (int(answer.split()[1]) if answer else None), sent
-
-
-def steps(pieces: Pieces, size: int) -> Iterator[bytes]:
-    """Yield *pieces* in steps of at most *size* bytes."""
-    for piece in pieces:
-        for begin in range(0, len(piece), size):
-            yield piece[begin : begin + size]

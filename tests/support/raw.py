@@ -217,15 +217,20 @@ def _sent(connection: socket.socket, pieces: Iterable[bytes]) -> int:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
     sent = 0
     try:
-        for piece in pieces:
-            # In small steps, so that what was let in is known.
-            for start in range(0, len(piece), 1 << 16):
-                step = piece[start : start + (1 << 16)]
-                connection.sendall(step)
-                sent += len(step)
+        # In small steps, so that what was let in is known.
+        for step in steps(pieces, 1 << 16):
+            connection.sendall(step)
+            sent += len(step)
     except OSError:
         pass  # shut
     return sent
+
+
+def steps(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield *pieces* in steps of at most *size* bytes."""
+    for piece in pieces:
+        for begin in range(0, len(piece), size):
+            yield piece[begin : begin + size]
 
 
 def parsed(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -18,9 +18,9 @@ from orchestrator_api import serving
 from orchestrator_api import upload as parsing
 from tests.support import costly
 from tests.support.builders import service_body
-from tests.support.costly import Cost, Pieces, cost, parts, steps, upload
+from tests.support.costly import Cost, Pieces, cost, parts, upload
 from tests.support.loopback import served
-from tests.support.raw import FLOODS, LAST, MEGABYTE, ON_THE_WAY, REQUESTS, Address, endless
+from tests.support.raw import FLOODS, LAST, MEGABYTE, ON_THE_WAY, REQUESTS, Address, endless, steps
 from tests.support.system import System
 from tests.unit.api.test_jobs import complete
 
