@@ -105,8 +105,8 @@ _TOO_LONG = (
     "for a longer deadline."
 )
 _TOO_MUCH_DISK = (
-    "The job used more disk than its service allows and was stopped. Have it write less, or ask "
-    "for more disk."
+    "The job used more disk than its service allows, or made folders in folders that are more than "
+    "200 deep, and was stopped. Have it write less, or ask for more disk."
 )
 
 

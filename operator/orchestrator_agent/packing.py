@@ -243,8 +243,8 @@ def walk(folder: Path, skipped: Listed, renamed: Listed | None = None) -> Iterat
     """Yield every file, every empty folder, and every other thing below *folder*.
 
     Folders that cannot be opened, or lie too deep, are added to *skipped*. With *renamed*, names
-    that could do harm are shown otherwise, and added to it. Raises TooLarge for more folders than
-    can be remembered.
+    that could do harm are shown otherwise, and added to it. Raises TooLarge for more folders side
+    by side than can be remembered.
     """
     waiting = [Folder()]
     while waiting:
@@ -330,26 +330,62 @@ def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
     return entry
 
 
+class TooDeep(Exception):  # noqa: N818
+    """The job has folders in folders, deeper than is looked: how much is there, nobody knows."""
+
+
 def used_bytes(folders: Iterable[Path], enough: Callable[[int], bool] = lambda _: False) -> int:
     """Return how much disk everything in *folders* takes; hard links count once.
 
-    An empty file counts as a block, since a node has only so many of them. Stops as soon as
-    *enough* says so of what it has, in bytes.
+    What is empty counts as a block, since a node has only so many files and folders. Stops as soon
+    as *enough* says so of what it has, in bytes. Raises TooDeep.
     """
     total = 0
     seen: set[tuple[int, int]] = set()
-    for folder in folders:
-        for item in walk(folder, Listed()):
-            if enough(total):
-                return total
-            info = item.info
-            if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
-                if (info.st_dev, info.st_ino) in seen:
-                    continue
-                if len(seen) < MOST_ENTRIES:
-                    seen.add((info.st_dev, info.st_ino))
-            total += max(info.st_blocks * 512, BLOCK)
+    for info in itertools.chain.from_iterable(map(_everything, folders)):
+        if enough(total):
+            return total
+        if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+            if (info.st_dev, info.st_ino) in seen:
+                continue
+            if len(seen) < MOST_ENTRIES:
+                seen.add((info.st_dev, info.st_ino))
+        total += max(info.st_blocks * 512, BLOCK)
     return total
+
+
+def _everything(top: Path) -> Iterator[os.stat_result]:
+    directory = os.open(top, os.O_DIRECTORY | _SAFE)
+    try:
+        yield from _below(directory, 0)
+    finally:
+        os.close(directory)
+
+
+def _below(directory: int, depth: int) -> Iterator[os.stat_result]:
+    """Yield what each thing in a folder is, and in its folders, however many there are.
+
+    Unlike `walk`, it remembers nothing but the way down, whose folders stay open. Raises TooDeep.
+    """
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if depth > DEEPEST:
+                raise TooDeep(f"it has folders in folders, more than {DEEPEST} deep")
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue  # it went away between listing and looking
+            yield info
+            if not stat.S_ISDIR(info.st_mode):
+                continue
+            try:
+                inner = _open(entry.name, directory, stat.S_IRUSR | stat.S_IXUSR, os.O_DIRECTORY)
+            except OSError:
+                continue
+            try:
+                yield from _below(inner, depth + 1)
+            finally:
+                os.close(inner)
 
 
 def signature(folder: Path) -> tuple[str, int]:

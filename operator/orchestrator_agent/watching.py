@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from orchestrator_agent.gateway import Gateway, Gone, Refused, TooLarge, Unavailable
-from orchestrator_agent.packing import used_bytes
+from orchestrator_agent.packing import TooDeep, used_bytes
 
 PROGRESS_SECONDS = 5.0
 DISK_SECONDS = 1.0
@@ -63,15 +63,22 @@ class DiskWatch(threading.Thread):
         while not self._over.wait(pause):
             started = time.monotonic()
             try:
-                used = used_bytes(self._folders, self._enough)
+                # Twice, since what is moved meanwhile may be counted where it was and where it is.
                 # Told again and again: the job itself might have read the word.
-                if used > self._limit and self._tell():
-                    self._log(
-                        f"stopping the job: it uses {used} of {self._limit} bytes of disk, or more"
-                    )
-            except (OSError, TooLarge) as error:
+                if self._too_much() and (why := self._too_much()) and self._tell():
+                    self._log(f"stopping the job: {why}")
+            except OSError as error:
                 self._log(f"cannot measure the disk this time: {error}")
             pause = max(DISK_SECONDS, PAUSE_PER_DURATION * (time.monotonic() - started))
+
+    def _too_much(self) -> str:
+        """Return what there is too much of, or nothing."""
+        try:
+            used = used_bytes(self._folders, self._enough)
+        except TooDeep as error:
+            return str(error)
+        over = f"it uses {used} of {self._limit} bytes of disk, or more"
+        return over if used > self._limit else ""
 
     def _enough(self, used: int) -> bool:
         return used > self._limit or self._over.is_set()

@@ -52,6 +52,11 @@ OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
                "    open(f\"{n // 1000 * 1000}/{n}\", \"w\").close()"),
         DISK_OR_TIME,
     ),
+    "hides empty files where nobody looks": (
+        python("import os\nfor _ in range(202):\n    os.mkdir(\"d\")\n    os.chdir(\"d\")\n"
+               "n = 0\nwhile True:\n    n += 1\n    open(f\"{n}\", \"w\").close()"),
+        OUT_OF_DISK,
+    ),
     "leaves terabytes of nothing": (
         "truncate -s 1T huge; truncate -s 1T /tmp/huge", ("Failed", "ResultsTooLarge"),
     ),

@@ -8,10 +8,9 @@ import sys
 import threading
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -243,17 +242,39 @@ def test_more_folders_side_by_side_than_can_be_remembered_are_refused(
         (tmp_path / f"{number}" / "inner").mkdir(parents=True)
     for limit, refused in ((10, True), (11, False)):
         monkeypatch.setattr(packing, "MOST_ENTRIES", limit)
-        for look in (lambda: pack(tmp_path, io.BytesIO(), 1 << 30), lambda: used_bytes([tmp_path])):
-            with pytest.raises(TooLarge, match="side by side") if refused else nullcontext():
-                look()
+        with pytest.raises(TooLarge, match="side by side") if refused else nullcontext():
+            pack(tmp_path, io.BytesIO(), 1 << 30)
 
 
-def test_as_many_files_as_may_be_fit_into_the_agents_memory(tmp_path: Path) -> None:
-    """Measured with a tenth of them: a pod's agent has 256 MiB (`podspec`) for all."""
-    for number in range(packing.MOST_ENTRIES // 10):
-        os.close(os.open(tmp_path / f"{number:0100}", os.O_CREAT | os.O_WRONLY))
-    word, more = measured(tmp_path, 1 << 30)
-    assert (word, more < 16) == ("packed", True), more
+def test_the_disk_is_measured_however_many_folders_are_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more than can be remembered it was not measured any more, and a job could take it all."""
+    monkeypatch.setattr(packing, "MOST_ENTRIES", 10)
+    for number in range(100):
+        (tmp_path / f"{number}" / "inner").mkdir(parents=True)
+    assert used_bytes([tmp_path]) == 200 * packing.BLOCK
+
+
+def test_a_folder_that_holds_one_hard_link_is_counted(tmp_path: Path) -> None:
+    """Only empty ones were: a million folders, each with a link to the same file, counted as one."""
+    (tmp_path / "file").touch()
+    for number in range(10):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "link").hardlink_to(tmp_path / "file")
+    assert used_bytes([tmp_path]) == 11 * packing.BLOCK
+
+
+def test_what_lies_too_deep_to_be_measured_is_too_much(tmp_path: Path) -> None:
+    """It counted as nothing: a million files could hide there."""
+    here = deep(tmp_path, packing.DEEPEST + 1, b"d")
+    before = os.listdir("/proc/self/fd")
+    assert used_bytes([tmp_path]) == (packing.DEEPEST + 1) * packing.BLOCK
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    with pytest.raises(packing.TooDeep, match="more than 200 deep"):
+        used_bytes([tmp_path])
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    os.close(here)
 
 
 def test_of_what_is_left_out_the_first_are_told_and_all_are_counted(tmp_path: Path) -> None:
@@ -273,30 +294,52 @@ def test_measuring_the_disk_ends_where_there_is_too_much(tmp_path: Path) -> None
     assert used_bytes([tmp_path], lambda used: used > 10 * packing.BLOCK) == 11 * packing.BLOCK
 
 
-def test_a_disk_that_cannot_be_measured_once_is_measured_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers: Iterator[Any] = iter([TooLarge("too many"), OSError("gone"), 2])
-    told = threading.Event()
+def watched(monkeypatch: pytest.MonkeyPatch, *answers: int | Exception) -> tuple[list[str], int]:
+    """Have the disk watch measure this and no more; returns what it said, and how often it told."""
+    left, over, told = list(answers), threading.Event(), 0
+    said: list[str] = []
 
     def used(*_: object) -> int:
-        answer = next(answers, 2)
-        if isinstance(answer, Exception):
+        if not left:
+            over.set()
+            return 0
+        if isinstance(answer := left.pop(0), Exception):
             raise answer
-        return int(answer)
+        return answer
 
     def tell() -> bool:
-        told.set()
+        nonlocal told
+        told += 1
         return True
 
     monkeypatch.setattr(watching, "used_bytes", used)
     monkeypatch.setattr(watching, "DISK_SECONDS", 0.01)
-    said: list[str] = []
-    watch = watching.DiskWatch([tmp_path], 1, tell, said.append)
+    watch = watching.DiskWatch([Path("/")], 1, tell, said.append)
     watch.start()
-    assert told.wait(10)
+    assert over.wait(10)
     watch.stop()
-    assert [line.split(":")[0] for line in said[:2]] == ["cannot measure the disk this time"] * 2
+    return said, told
+
+
+def test_a_disk_that_cannot_be_measured_once_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said, told = watched(monkeypatch, OSError("gone"), 2, OSError("gone"), 2, 2)
+    assert [line.split(":")[0] for line in said] == [
+        "cannot measure the disk this time", "cannot measure the disk this time", "stopping the job",
+    ]  # fmt: skip
+    assert told == 1
+
+
+def test_what_was_moved_while_it_was_measured_is_not_counted_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert watched(monkeypatch, 2, 1, 2, 1) == ([], 0)
+
+
+def test_a_job_is_stopped_for_folders_that_lie_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = packing.TooDeep("it has folders in folders, more than 200 deep")
+    assert watched(monkeypatch, deep, deep) == ([f"stopping the job: {deep}"], 1)
 
 
 @pytest.mark.parametrize("moment", [-(2**62), 0, 2**40, 2**62])
