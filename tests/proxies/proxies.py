@@ -48,13 +48,15 @@ backend api
 # Its manual: "this option should never be enabled by default".
 LENIENT = "option accept-invalid-http-request"
 KINDS = ("nginx", "haproxy", "lenient haproxy")
+# HAProxy speaks it to whoever begins with it; an nginx of this age must be told, without TLS.
+HTTP2_KINDS = ("nginx with http2", "haproxy", "lenient haproxy")
 
 
-def example(front: Address, back: Address) -> str:
-    """Return the example for these addresses, and without TLS."""
+def example(front: Address, back: Address, more: str = "") -> str:
+    """Return the example for these addresses, and without TLS; *more* is for its `listen`."""
     text = (EXAMPLES / "ingress/nginx.conf").read_text()
     for line, instead in {
-        "listen 443 ssl;": f"listen {front[0]}:{front[1]};",
+        "listen 443 ssl;": f"listen {front[0]}:{front[1]}{more};",
         "server 127.0.0.1:5000;": f"server {back[0]}:{back[1]};",
         "ssl_certificate /etc/ssl/orchestrator/tls.crt;": "",
         "ssl_certificate_key /etc/ssl/orchestrator/tls.key;": "",
@@ -66,9 +68,10 @@ def example(front: Address, back: Address) -> str:
 
 def _prepared(kind: str, front: Address, back: Address, folder: Path) -> list[str]:
     """Write what a proxy of this *kind* reads into *folder*; returns its command."""
-    if kind == "nginx":
+    if kind.startswith("nginx"):
+        spoken = " http2" if kind in HTTP2_KINDS else ""
         (folder / "nginx.conf").write_text(NGINX)
-        (folder / "orchestrator.conf").write_text(example(front, back))
+        (folder / "orchestrator.conf").write_text(example(front, back, spoken))
         options = ["-p", str(folder), "-c", "nginx.conf", "-e", "error.log"]
         return [str(PROXIES / "usr/sbin/nginx"), *options]
     more = LENIENT if kind == "lenient haproxy" else ""

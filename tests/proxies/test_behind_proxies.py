@@ -7,22 +7,15 @@ must see no request that nobody sent, and the next client must get its own answe
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from functools import partial
-from hashlib import md5, sha256
 from pathlib import Path
 from posixpath import normpath
-from threading import Event
 from typing import Any
 
 import pytest
 
-from orchestrator_api.app import create_app
-from orchestrator_api.identity.door import Door, IdentitySettings
-from orchestrator_api.identity.rates import Most
-from orchestrator_api.serving import Protocol
 from tests.proxies.proxies import KINDS, proxy
-from tests.support.builders import CREATED, job_body
+from tests.proxies.servers import CLOSE, HONEST, OWN, Bodiless, LenientAndWatched, Log, Watched, by
 from tests.support.loopback import served
 from tests.support.raw import (
     BOTH,
@@ -43,8 +36,6 @@ from tests.support.raw import (
     parsed,
 )
 from tests.support.system import System
-from tests.unit.api.test_identity import KEYS, a_file
-from tests.unit.api.test_serving import Lenient
 
 # After LAST: whatever took that for a part of the first request is ended by this.
 END = LAST.replace(b"/", b"/end", 1)
@@ -52,84 +43,6 @@ END = LAST.replace(b"/", b"/end", 1)
 UNFINISHED = {"no end of the chunks", "HTTP/2 as it begins"}
 # What a proxy, and not the API, may answer to what it will not pass on.
 BY_PROXIES = {400, 403, 405, 501}
-OWN = {"one": (b"/download/1", b"what job 1 left"), "two": (b"/download/2", b"what job 2 left")}
-
-
-def by(caller: str, raw: bytes, more: bytes = b"") -> bytes:
-    """Return a request with the key of *caller*."""
-    return raw[:-2] + f"Authorization: Bearer {KEYS[caller]}\r\n".encode() + more + b"\r\n"
-
-
-CLOSE = b"Connection: close\r\n"
-HONEST = by("one", get(OWN["one"][0]), CLOSE)
-
-
-class Log:
-    """What a server saw: each request's connection and target, and how many began."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self.seen: list[tuple[int, bytes]] = []
-        self.begun = 0
-        self.arrived = Event()
-
-    def saw(self, connection: int, target: bytes) -> None:
-        self.seen.append((connection, target))
-        self.arrived.set()
-
-    def letters(self) -> str:
-        """Return a letter for each request: F is whatever the corpus has, the others' are ours."""
-        ours = {b"/": "L", b"/end": "E", b"/half": "H", OWN["one"][0]: "O"}
-        return "".join(ours.get(target, "F") for _, target in self.seen)
-
-    def connections(self) -> int:
-        return len({connection for connection, _ in self.seen})
-
-
-class Watched(Protocol):
-    """The API's own server, with all that reaches its parser written down."""
-
-    def __init__(self, log: Log, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._log = log
-
-    def on_message_begin(self) -> None:
-        self._log.begun += 1
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._log.saw((self.client or ("", 0))[1], self.url)
-        super().on_headers_complete()
-
-
-class LenientAndWatched(Watched, Lenient):
-    """The same with a parser that overlooks what it can."""
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Door:
-    limits = Most(requests_per_second=0)
-    return Door(IdentitySettings(api_keys_file=str(a_file(tmp_path)), limits=limits))
-
-
-@pytest.fixture
-def app(system: System) -> Any:
-    """Return the API; users 1 and 2 have a job each, which has ended."""
-    for number, (_, data) in enumerate(OWN.values(), 1):
-        key = f"jobs/{number:032x}/results-1.zip"
-        system.s3.objects[key] = data
-        results = {
-            "key": key,
-            "sizeBytes": len(data),
-            "sha256": sha256(data).hexdigest(),
-            "etag": md5(data).hexdigest(),  # noqa: S324  (what S3 uses)
-            "updatedAt": CREATED,
-        }
-        job = job_body(f"job-{number}", user=str(number), phase="Completed", results=results)
-        system.kube.put("orchestratorjobs", job)
-    return create_app(system.context)
 
 
 @pytest.fixture(params=KINDS)
@@ -206,34 +119,6 @@ async def test_a_lenient_parser_takes_the_next_clients_request_for_a_body(
         proxy("lenient haproxy", back, tmp_path) as address,
     ):
         assert "after a space before the colon" in await mishaps(address, log)
-
-
-class Bodiless:
-    """A server that takes what follows a head for the next request, and skips what is none."""
-
-    def __init__(self, log: Log, knows_lengths: bool) -> None:
-        self._log, self._knows_lengths = log, knows_lengths
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _, connection = writer.get_extra_info("peername")
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                if (request := re.search(rb"[A-Z]+ (\S+) HTTP/1\.[01]\r\n", head)) is None:
-                    continue
-                self._log.begun += 1
-                self._log.saw(connection, request[1])
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                if self._knows_lengths and length is not None:
-                    await reader.readexactly(int(length[1]) % (1 << 64))  # as C counts
-                writer.write(self._answer(request[1]))
-        writer.close()
-
-    @staticmethod
-    def _answer(target: bytes) -> bytes:
-        body = dict([*OWN.values(), (b"/", b"")]).get(target)
-        first = b"HTTP/1.1 404 Not Found" if body is None else b"HTTP/1.1 200 OK"
-        return first + b"\r\nContent-Length: %d\r\n\r\n%b" % (len(body or b""), body or b"")
 
 
 CHUNKS = {"a request as a chunk", "half a request as a chunk"}
