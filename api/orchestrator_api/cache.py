@@ -1,14 +1,15 @@
 """What the API knows without asking: live jobs and services, by list and watch.
 
 A poll of a live job costs no request to Kubernetes. A job that is not here costs one, before any
-404: another replica may have made it a moment ago.
+404: another replica may have made it a moment ago. What this one made is here at once, however far
+behind the watch is.
 """
 
 import asyncio
 import json
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Resource)
 PAUSE_SECONDS = 1.0
 ENDED_KEPT = 2_000
+GONE_KEPT = 1_000
 # An ended job changes no more, but it may expire or be deleted.
 ENDED_SECONDS = 15.0
 
@@ -50,6 +52,8 @@ class Watched(Generic[R]):
         self._path = resources_path(namespace, kind.plural)
         self.items: dict[str, R] = {}
         self.synced = False
+        # What the watch took away before anybody knew it here.
+        self._gone: deque[str] = deque(maxlen=GONE_KEPT)
         # Told of every change: what an object was, and what it is now.
         self.on_change: Callable[[R | None, R | None], None] = _ignore
 
@@ -67,14 +71,18 @@ class Watched(Generic[R]):
 
     async def _follow(self) -> None:
         bodies, since = await self._kube.list(self._path, **self._query)
-        items = [item for item in map(self._parse, bodies) if item is not None]
-        listed = {item.metadata.name: item for item in items}
+        listed = {}
+        for body in bodies:
+            if (item := self._parse(body)) is not None:
+                listed[item.metadata.name] = item
+            await asyncio.sleep(0)  # once around: of many it is seconds
         for name in [name for name in self.items if name not in listed]:
             self.drop(name)
-        for found in items:
+        for found in listed.values():
             self.put(found)
         self.synced = True
         async for kind, body in self._kube.watch(self._path, since, **self._query):
+            await asyncio.sleep(0)  # once around: of a flood many lie in one piece of the answer
             if kind == "BOOKMARK":
                 continue
             item = self._parse(body)
@@ -91,10 +99,18 @@ class Watched(Generic[R]):
         self.items[item.metadata.name] = item
         self.on_change(old, item)
 
+    def put_new(self, item: R) -> None:
+        """Take in an object that we have just made, unless the watch was faster than its answer."""
+        name = item.metadata.name
+        if name not in self.items and name not in self._gone:
+            self.put(item)
+
     def drop(self, name: str) -> None:
         """Let go of an object that is not selected any more; one that is not there is no error."""
         old = self.items.pop(name, None)
-        if old is not None:
+        if old is None:
+            self._gone.append(name)
+        else:
             self.on_change(old, None)
 
     def _parse(self, body: dict[str, Any]) -> R | None:
@@ -113,16 +129,21 @@ class Jobs:
         self.live = Watched(kube, OrchestratorJob, namespace, fieldSelector=LIVE_SELECTOR)
         self._ended: OrderedDict[str, tuple[float, OrchestratorJob]] = OrderedDict()
 
-    async def find(self, job_id: int) -> OrchestratorJob | None:
-        """Return the job with this number, or None when there is none; raises ClusterError."""
+    def known(self, job_id: int) -> OrchestratorJob | None:
+        """Return the job with this number if that costs no request, or None."""
         name = job_name(job_id)
         live = self.live.items.get(name)
         if live is not None and live.spec.id == job_id:
             return live
         at, ended = self._ended.get(name, (0.0, None))
+        return ended if time.monotonic() - at < ENDED_SECONDS else None
+
+    async def find(self, job_id: int) -> OrchestratorJob | None:
+        """Return the job with this number, or None when there is none; raises ClusterError."""
+        if (known := self.known(job_id)) is not None:
+            return known
+        name = job_name(job_id)
         self._drop_old()
-        if ended is not None and time.monotonic() - at < ENDED_SECONDS:
-            return ended
         job, problem = await self._recorded(job_id)
         job = job or await self._asked(name)
         if job is None and problem is not None:

@@ -77,7 +77,10 @@ async def find_job(given: Context, known: Principal, job_id: int) -> Orchestrato
 
     A job that is none of the caller's business is not found, just as one that is not there.
     """
-    job = await given.jobs.find(job_id)
+    job = given.jobs.known(job_id)
+    if job is None:
+        async with given.door.looking(known):
+            job = await given.jobs.find(job_id)
     if job is None or not known.may(job.spec.user_id, job.spec.service):
         raise JobNotFound(job_id)
     return job

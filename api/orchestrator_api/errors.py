@@ -6,6 +6,7 @@ The body is the old system's, since portals read it: id 0, status Unknown, and t
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -22,7 +23,8 @@ from orchestrator_wire.events import Pace
 
 log = logging.getLogger(__name__)
 # So many a second are refused at once. All others are answered late, but only so many at a time,
-# since a request that waits holds a connection, and what had come of its body.
+# since a request that waits holds a connection, and what had come of its body. How late differs by
+# half of it, so that those who were refused together do not come back together.
 REFUSALS_PER_SECOND = 10.0
 LATE_SECONDS, MOST_LATE = 1.0, 64
 
@@ -170,7 +172,7 @@ async def _turned_away(request: Request, error: Exception) -> Response:
     if not pace.spend() and len(late) < MOST_LATE:
         late.add(request)
         try:
-            await asyncio.sleep(LATE_SECONDS)
+            await asyncio.sleep(LATE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
         finally:
             late.discard(request)
     return await _api_error(request, error)

@@ -10,6 +10,9 @@ from orchestrator_api.errors import TooSlow
 IDLE_SECONDS = 30.0
 SLOW_START_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 32 * 1024
+# How often a caller lets the process go round for each piece that it sends, if others have it busy.
+GIVES_WAY = 5.0
+SHORTEST_SLEEP_SECONDS = 0.002
 
 
 async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIterator[bytes]:
@@ -41,16 +44,34 @@ async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIter
 class Turns:
     """Callers in turn: of each, one piece of one body is taken in between two of another's.
 
-    Who sends a hundred bodies would else have a hundred times the process of who sends one.
+    Who sends a hundred bodies would else have a hundred times the process of who sends one. And who
+    sends without end gives way to all that is over soon, polls for instance.
     """
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()
 
     async def of(self, caller: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Pass *body* on, each piece when it is *caller*'s turn."""
-        lock = self._locks.setdefault(caller, asyncio.Lock())
+        turn = self._turns.setdefault(caller, Turn())
         async for data in body:
-            async with lock:
-                await asyncio.sleep(0)  # once around, in which all others had theirs
+            await turn.wait()
             yield data
+
+
+class Turn:
+    """When the next piece of a caller may be taken in."""
+
+    def __init__(self) -> None:
+        self._lock, self._owed = asyncio.Lock(), 0.0
+
+    async def wait(self) -> None:
+        """Wait for all others to have theirs, the longer the more of them there are."""
+        async with self._lock:
+            began = time.monotonic()
+            await asyncio.sleep(0)  # once around
+            # A process that has nothing else to do is round in no time.
+            self._owed += GIVES_WAY * (time.monotonic() - began)
+            if self._owed > SHORTEST_SLEEP_SECONDS:
+                owed, self._owed = self._owed, 0.0
+                await asyncio.sleep(owed)

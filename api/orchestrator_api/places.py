@@ -9,9 +9,9 @@ class Places:
     """Some places. Who waits comes in order, but past those whose own share is all in use."""
 
     def __init__(self, size: int) -> None:
-        """Make *size* places: three quarters for one caller at most, half for one of its users."""
+        """Make *size* places: at most three quarters for a caller, a quarter for a user of it."""
         self._free = size
-        self._most = {"caller": max(1, size * 3 // 4), "user": max(1, size // 2)}
+        self._most = {"caller": max(1, size * 3 // 4), "user": max(1, size // 4)}
         self._held: Counter[tuple[str, ...]] = Counter()
         self._waiting: list[tuple[Seat, asyncio.Future[None]]] = []
 

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -197,13 +197,13 @@ class Store:
 
     async def put(self, key: str, data: bytes) -> None:
         """Store a small object whole; raises StoreDown."""
-        await self._call("PUT", key, data=data)
+        await self._call("PUT", key, data=[data])
 
     async def _call(
         self,
         method: str,
         key: str,
-        data: bytes | bytearray | None = None,
+        data: Sequence[bytes] | None = None,
         query: dict[str, str] | None = None,
     ) -> tuple[Any, bytes]:
         """Send a small request, trying again while the store is down; returns head and body."""
@@ -227,7 +227,7 @@ class Store:
         method: str,
         key: str,
         *,
-        data: bytes | bytearray | None = None,
+        data: Sequence[bytes] | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
@@ -241,7 +241,7 @@ class Store:
                 data=None if data is None else _in_pieces(data),
                 headers=signed
                 | (headers or {})
-                | ({} if data is None else {"Content-Length": str(len(data))}),
+                | ({} if data is None else {"Content-Length": str(sum(map(len, data)))}),
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.StoreDown(f"{method} {key}: {error!r}") from error
@@ -294,7 +294,9 @@ class Upload:
 
     def __init__(self, store: Store, key: str, places: Place | None) -> None:
         self._store, self._key, self._places = store, key, places
-        self._part = bytearray()
+        # What is kept back of it, in pieces as they came: to copy all costs as much as to hash it.
+        self._part: list[bytes] = []
+        self._part_bytes = 0
         self._id = ""
         self._etags: list[str] = []
         self._digest = hashlib.sha256()
@@ -319,39 +321,39 @@ class Upload:
         if self.size_bytes > SMALL_BYTES and self._places is not None and not self._has_place:
             await self._places.acquire()
             self._has_place = True
-        left = memoryview(data)
-        while left:
+        while data:
             # Some servers want all parts but the last to be of one size, to the byte.
             full = PART_BYTES * (1 + len(self._etags) // PARTS_OF_A_SIZE)
-            room = full - len(self._part)
-            self._part += left[:room]
-            left = left[room:]
-            if len(self._part) == full:
-                part, self._part = self._part, bytearray()
-                await self._send_part(part)
+            room = full - self._part_bytes
+            piece, data = (data, b"") if len(data) <= room else (data[:room], data[room:])
+            self._part.append(piece)
+            self._part_bytes += len(piece)
+            if self._part_bytes == full:
+                await self._send_part()
 
     async def finish(self) -> Stored:
         """Make the object whole and visible; raises StoreDown."""
         if self._id:
             if self._part:
-                await self._send_part(self._part)
+                await self._send_part()
             etag = await self._complete()
         else:
             headers, _ = await self._store._call("PUT", self._key, data=self._part)
             etag = headers["ETag"].strip('"')
-        self._part = bytearray()
+        self._part = []
         return Stored(self.size_bytes, self._digest.hexdigest(), etag)
 
     async def abort(self) -> None:
         """Forget the upload and leave nothing in the store; never raises StoreError."""
-        self._part = bytearray()
+        self._part = []
         if self._id:
             try:
                 await self._store._call("DELETE", self._key, query={"uploadId": self._id})
             except errors.StoreError:
                 return  # the sweep takes what a store that is down could not give up
 
-    async def _send_part(self, part: bytearray) -> None:
+    async def _send_part(self) -> None:
+        part, self._part, self._part_bytes = self._part, [], 0
         if not self._id:
             _, body = await self._store._call("POST", self._key, query={"uploads": ""})
             self._id = _tag(body, "UploadId")
@@ -367,7 +369,7 @@ class Upload:
         body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
         query = {"uploadId": self._id}
         try:
-            _, answer = await self._store._call("POST", self._key, data=body, query=query)
+            _, answer = await self._store._call("POST", self._key, data=[body], query=query)
         except errors.NoSuchObject:
             # Asked again after a lost answer, the store knows no such upload: it is whole already.
             return await self._etag_if_whole()
@@ -404,10 +406,18 @@ async def _pieces(response: aiohttp.ClientResponse, key: str) -> AsyncIterator[b
         response.close()
 
 
-async def _in_pieces(data: bytes | bytearray) -> AsyncIterator[bytes]:
-    view = memoryview(data)
-    for start in range(0, len(view), SENT_AT_ONCE):
-        yield bytes(view[start : start + SENT_AT_ONCE])
+async def _in_pieces(data: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """Yield *data* in pieces that are worth a call of the system each."""
+    some: list[bytes] = []
+    size = 0
+    for piece in data:
+        some.append(piece)
+        size += len(piece)
+        if size >= SENT_AT_ONCE:
+            yield b"".join(some)
+            some, size = [], 0
+    if some:
+        yield b"".join(some)
 
 
 def _tag(body: bytes, name: str) -> str:

@@ -1,6 +1,9 @@
 """The door: a request's credential → the principal it stands for, before anything else is read."""
 
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from pydantic import Field
 
@@ -11,6 +14,7 @@ from orchestrator_api.identity.oidc import Issuer, IssuerAway, Oidc
 from orchestrator_api.identity.principals import ANYBODY, Principal, Strict
 from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
 
+LOOKUPS_AT_ONCE = 2
 NO_IDENTITY = (
     "Nobody is asked who they are: whoever reaches this port can submit, read and stop every job. "
     "Set identity.apiKeys or identity.oidc, or keep the port behind your portal."
@@ -34,6 +38,7 @@ class Door:
         self._keys = ApiKeys(Path(path)) if path else None
         self._oidc = Oidc(settings.oidc) if settings.oidc else None
         self.rates = Rates(NO_LIMITS if self.open else settings.limits)
+        self._looking: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @property
     def open(self) -> bool:
@@ -43,6 +48,16 @@ class Door:
     def caller(self, known: Principal, address: str) -> str:
         """Return whose shares a request takes: where nobody is asked, those of its address."""
         return address if self.open else known.name
+
+    def looking(self, known: Principal) -> AbstractAsyncContextManager[None]:
+        """Hold one of a caller's few places for looking up what is not known here.
+
+        That costs the store and Kubernetes a request each, so all of a second's at once would be
+        felt by everybody.
+        """
+        if self.open:
+            return nullcontext()
+        return self._looking.setdefault(known.name, asyncio.Semaphore(LOOKUPS_AT_ONCE))
 
     async def admit(self, authorization: str) -> Principal:
         """Return who calls; raises Unauthorized, TooManyRequests or Unavailable."""

@@ -99,6 +99,7 @@ async def upload(request: Request, given: Given, known: Known, caller: Caller) -
     check_length(request.headers.get("content-length", ""), given.services)
     with given.door.rates.uploading(caller):
         job = await given.submissions.submit(known, caller, mark, request.stream())
+    given.jobs.live.put_new(job)
     message = "Job successfully uploaded"
     return JobAnswer(id=job.spec.id or 0, status=str(Phase.QUEUED), message=message)
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from orchestrator_api.errors import RangeNotSatisfiable
 from orchestrator_api.files import one_range
+from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.record import cleaned
 from orchestrator_crds.record import record as record_of
 from orchestrator_crds.service import Retention
@@ -59,6 +60,25 @@ async def test_a_poll_of_a_live_job_costs_no_request(system: System) -> None:
     for _ in range(20):
         assert (await system.rest.get("/download/1")).status_code == 200
     assert len(system.kube.reads) == reads
+
+
+async def test_what_was_uploaded_is_known_however_far_behind_the_watch_is(system: System) -> None:
+    """Each poll of it was two requests, just while Kubernetes was busy with a flood of others."""
+    for task in system.tasks:
+        task.cancel()
+    await system.upload()
+    reads = len(system.kube.reads)
+    assert (await system.rest.get("/download/1")).json()["status"] == "Queued"
+    assert len(system.kube.reads) == reads
+
+
+async def test_what_the_watch_took_away_before_its_upload_was_answered_does_not_come_back(
+    system: System,
+) -> None:
+    live = system.context.jobs.live
+    live.drop("job-1")
+    live.put_new(OrchestratorJob.parse(job_body()))
+    assert not live.items
 
 
 async def test_a_job_made_by_another_replica_a_moment_ago_is_found(system: System) -> None:

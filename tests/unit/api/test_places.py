@@ -1,18 +1,23 @@
 """What one caller may hold of what all share: places for large uploads, uploads, downloads."""
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from orchestrator_api import errors
+from orchestrator_api import errors, pacing
 from orchestrator_api.app import create_app
-from orchestrator_api.errors import TooManyRequests, Unavailable
+from orchestrator_api.dependencies import find_job
+from orchestrator_api.errors import JobNotFound, TooManyRequests, Unavailable
 from orchestrator_api.identity import rates
-from orchestrator_api.identity.door import Door, IdentitySettings
+from orchestrator_api.identity.door import LOOKUPS_AT_ONCE, Door, IdentitySettings
+from orchestrator_api.identity.principals import Principal
 from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
 from orchestrator_api.pacing import Turns
 from orchestrator_api.places import Places, Seat
@@ -39,13 +44,13 @@ async def taken(places: Places, *who: tuple[str, str]) -> tuple[list[bool], list
 @pytest.mark.parametrize(
     ("who", "have"),
     [
-        ([("portal", "1")] * 8, 4),
-        ([("portal", "")] * 8, 4),
+        ([("portal", "1")] * 8, 2),
+        ([("portal", "")] * 8, 2),
         ([("portal", str(n)) for n in range(9)], 6),
-        ([("a", "1")] * 8 + [("b", "1")] * 8, 8),
-        ([("a", "1")] * 8 + [("a", "2")] * 8, 6),
+        ([("a", "1")] * 8 + [("b", "1")] * 8, 4),
+        ([("a", str(n // 2)) for n in range(8)] + [("b", "1")], 7),
     ],
-    ids=["one user", "users that are not told", "one caller", "two callers", "two users of one"],
+    ids=["one user", "users that are not told", "one caller", "two callers", "users of one"],
 )
 async def test_nobody_holds_more_than_a_share(who: list[tuple[str, str]], have: int) -> None:
     done, _, tasks = await taken(Places(8), *who)
@@ -58,10 +63,10 @@ async def test_who_waits_comes_in_order_and_passes_those_who_have_their_share() 
     places = Places(8)
     greedy = [("evil", "1")] * 6
     done, seats, tasks = await taken(
-        places, *greedy, ("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")
+        places, *greedy, ("a", "1"), ("a", "2"), ("b", "1"), ("b", "2"), ("c", "1"), ("d", "1")
     )
     await asyncio.sleep(0)
-    assert [task.done() for task in tasks] == [True] * 4 + [False] * 2 + [True] * 4
+    assert [task.done() for task in tasks] == [True] * 2 + [False] * 4 + [True] * 6
     done, late, waits = await taken(places, ("e", "1"), ("f", "1"))
     assert done == [False, False]
     seats[6].release()
@@ -71,14 +76,16 @@ async def test_who_waits_comes_in_order_and_passes_those_who_have_their_share() 
     # Who goes away while it waits, or just as it is called, takes no place with it.
     waits[1].cancel()
     seats[0].release()
-    tasks[4].cancel()
-    for seat in (seats[1], seats[2], seats[3], *seats[7:], late[0]):
+    tasks[2].cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [task.done() for task in tasks[2:6]] == [True, True, False, False]
+    for task in tasks[4:6]:
+        task.cancel()
+    await asyncio.sleep(0)
+    for seat in (seats[1], seats[3], *seats[7:], late[0]):
         seat.release()
-    await asyncio.sleep(0)
-    assert tasks[5].done()
-    seats[5].release()
-    await asyncio.sleep(0)
-    again = [("x", "1")] * 4 + [("y", "1")] * 4
+    again = [(name, user) for name in "xy" for user in "12"] * 2
     assert all((await taken(places, *again))[0])
 
 
@@ -164,6 +171,36 @@ async def test_a_download_holds_a_place_until_it_has_been_sent(
     assert (await system.rest.head("/download_partial/1")).status_code == 200
 
 
+async def test_one_caller_looks_up_few_unknown_jobs_at_once(tmp_path: Path) -> None:
+    """Fifty of every second's polls for jobs that are not there came at once, and cost all others."""
+    under_way, most = 0, 0
+
+    class Slow:
+        def known(self, _: int) -> None:
+            return None
+
+        async def find(self, _: int) -> None:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.01)
+            under_way -= 1
+
+    async def ask(door: Door, caller: str) -> None:
+        given: Any = SimpleNamespace(jobs=Slow(), door=door)
+        with pytest.raises(JobNotFound):
+            await find_job(given, Principal(caller, None, None), 1)
+
+    keys = Door(IdentitySettings(api_keys_file=str(a_file(tmp_path))))
+    for door, callers, expected in (
+        (keys, ["one"], LOOKUPS_AT_ONCE), (keys, ["one", "two"], 2 * LOOKUPS_AT_ONCE),
+        (Door(IdentitySettings()), ["one"], 20),
+    ):  # fmt: skip
+        most = 0
+        await asyncio.gather(*(ask(door, caller) for caller in callers for _ in range(20)))
+        assert most == expected
+
+
 @pytest.mark.parametrize(("in_turn", "share"), [(True, 1), (False, 20)])
 async def test_who_sends_many_bodies_has_them_wait_for_each_other(
     in_turn: bool, share: int
@@ -192,6 +229,36 @@ async def test_who_sends_many_bodies_has_them_wait_for_each_other(
     assert 0.5 * share < taken_in / 200 < 2 * share
 
 
+@pytest.mark.parametrize(("gives_way", "least", "most"), [(0.0, 0.25, 0.6), (5.0, 0.02, 0.2)])
+async def test_who_sends_without_end_gives_way_to_all_others(
+    gives_way: float, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight bodies of one caller had a third of the time, and all polls waited for each piece."""
+    monkeypatch.setattr(pacing, "GIVES_WAY", gives_way)
+    turns, spent, over = Turns(), Counter[str](), False
+
+    def work(whose: str) -> None:
+        time.sleep(0.001)
+        spent[whose] += 1
+
+    async def endless() -> AsyncIterator[bytes]:
+        while not over:
+            await asyncio.sleep(0)
+            yield b"x"
+
+    async def evil() -> None:
+        async for _ in turns.of("evil", endless()):
+            work("evil")
+
+    tasks = [asyncio.create_task(evil()) for _ in range(8)]
+    while spent["others"] < 300:
+        work("others")
+        await asyncio.sleep(0)
+    over = True
+    await asyncio.gather(*tasks)
+    assert least < spent["evil"] / spent.total() < most
+
+
 async def test_who_asks_too_often_is_answered_late_and_no_more_of_them_than_may_wait(
     system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +277,6 @@ async def test_who_asks_too_often_is_answered_late_and_no_more_of_them_than_may_
 
     assert await ask() == 404
     late = [asyncio.create_task(ask()) for _ in range(5)]
-    done, waiting = await asyncio.wait(late, timeout=1)
+    done, waiting = await asyncio.wait(late, timeout=0.5)
     assert (len(done), len(waiting)) == (2, 3)
     assert {await task for task in late} == {429}
