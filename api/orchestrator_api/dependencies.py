@@ -46,7 +46,9 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key, or a token of th
 
 
 async def _principal(request: Request, given: Given) -> Principal:
-    return await given.door.admit(request.headers.get("authorization", ""))
+    known = await given.door.admit(request.headers.get("authorization", ""))
+    given.submissions.turns.saw(_caller_of(request, given, known))
+    return known
 
 
 # Every route that has to do with jobs asks for it, so that no body is read before it is known.
@@ -54,6 +56,10 @@ Known = Annotated[Principal, Depends(_principal)]
 
 
 async def _caller(request: Request, given: Given, known: Known) -> str:
+    return _caller_of(request, given, known)
+
+
+def _caller_of(request: Request, given: Context, known: Principal) -> str:
     return given.door.caller(known, request.client.host if request.client else "")
 
 

@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
 from weakref import WeakValueDictionary
 
 from orchestrator_api.errors import TooSlow
+from orchestrator_wire.s3 import SMALL_BYTES
 
 IDLE_SECONDS = 30.0
 SLOW_START_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 32 * 1024
-# How often a caller lets the process go round for each piece that it sends, if others have it busy.
-GIVES_WAY = 5.0
-SHORTEST_SLEEP_SECONDS = 0.002
+# A caller is there for so long after it asked for something; so many are given way to.
+THERE_SECONDS, MOST_WAITED_FOR = 2.0, 5
+SHORTEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS = 0.002, 0.25
 
 
 async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIterator[bytes]:
@@ -44,19 +46,40 @@ async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIter
 class Turns:
     """Callers in turn: of each, one piece of one body is taken in between two of another's.
 
-    Who sends a hundred bodies would else have a hundred times the process of who sends one. And who
-    sends without end gives way to all that is over soon, polls for instance.
+    Who sends a hundred bodies would else have a hundred times the process of who sends one. And
+    what is large gives way to all others who are there, polls for instance, as if each had a share.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()
+        # When each caller last asked for anything, in that order.
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    def saw(self, caller: str) -> None:
+        """Note that *caller* is there."""
+        self._seen[caller] = self._clock()
+        self._seen.move_to_end(caller)
+        self._forget()
+
+    def others(self, caller: str) -> int:
+        """Return how many others there are."""
+        self._forget()
+        return len(self._seen) - (caller in self._seen)
 
     async def of(self, caller: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Pass *body* on, each piece when it is *caller*'s turn."""
-        turn = self._turns.setdefault(caller, Turn())
+        turn, size = self._turns.setdefault(caller, Turn()), 0
         async for data in body:
-            await turn.wait()
+            size += len(data)
+            is_large = size > SMALL_BYTES
+            await turn.wait(min(self.others(caller), MOST_WAITED_FOR) if is_large else 0)
             yield data
+
+    def _forget(self) -> None:
+        limit = self._clock() - THERE_SECONDS
+        while self._seen and next(iter(self._seen.values())) < limit:
+            self._seen.popitem(last=False)
 
 
 class Turn:
@@ -65,13 +88,13 @@ class Turn:
     def __init__(self) -> None:
         self._lock, self._owed = asyncio.Lock(), 0.0
 
-    async def wait(self) -> None:
-        """Wait for all others to have theirs, the longer the more of them there are."""
+    async def wait(self, others: int) -> None:
+        """Wait until the process has been once around, and as long again for each of *others*."""
         async with self._lock:
             began = time.monotonic()
-            await asyncio.sleep(0)  # once around
-            # A process that has nothing else to do is round in no time.
-            self._owed += GIVES_WAY * (time.monotonic() - began)
+            await asyncio.sleep(0)
+            # If it has nothing else to do, that is no time at all.
+            self._owed += others * (time.monotonic() - began)
             if self._owed > SHORTEST_SLEEP_SECONDS:
-                owed, self._owed = self._owed, 0.0
+                owed, self._owed = min(self._owed, LONGEST_SLEEP_SECONDS), 0.0
                 await asyncio.sleep(owed)

@@ -50,7 +50,7 @@ class Submissions:
         self._store, self._cluster, self._ids, self._services = store, cluster, ids, services
         self._queue = queue
         self._callback_hosts = callback_hosts
-        self._places, self._turns = Places(LARGE_AT_ONCE), Turns()
+        self._places, self.turns = Places(LARGE_AT_ONCE), Turns()
 
     async def submit(
         self, known: Principal, caller: str, mark: str, body: AsyncIterator[bytes]
@@ -61,7 +61,7 @@ class Submissions:
         """
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
-        body = self._turns.of(caller, paced(body))
+        body = self.turns.of(caller, paced(body))
         try:
             spec = await self._take(known, self._places.of(caller), (key, mark), body)
         except TooSlow:

@@ -106,7 +106,7 @@ _TOO_LONG = (
 )
 _TOO_MUCH_DISK = (
     "The job used more disk than its service allows, or made folders in folders that are more than "
-    "200 deep, and was stopped. Have it write less, or ask for more disk."
+    "400 deep, and was stopped. Have it write less, or ask for more disk."
 )
 
 

@@ -53,7 +53,7 @@ OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
         DISK_OR_TIME,
     ),
     "hides empty files where nobody looks": (
-        python("import os\nfor _ in range(202):\n    os.mkdir(\"d\")\n    os.chdir(\"d\")\n"
+        python("import os\nfor _ in range(402):\n    os.mkdir(\"d\")\n    os.chdir(\"d\")\n"
                "n = 0\nwhile True:\n    n += 1\n    open(f\"{n}\", \"w\").close()"),
         OUT_OF_DISK,
     ),

@@ -267,11 +267,12 @@ def test_a_folder_that_holds_one_hard_link_is_counted(tmp_path: Path) -> None:
 
 def test_what_lies_too_deep_to_be_measured_is_too_much(tmp_path: Path) -> None:
     """It counted as nothing: a million files could hide there."""
-    here = deep(tmp_path, packing.DEEPEST + 1, b"d")
+    levels = packing.DEEPEST_MEASURED + 1
+    here = deep(tmp_path, levels, b"d")
     before = os.listdir("/proc/self/fd")
-    assert used_bytes([tmp_path]) == (packing.DEEPEST + 1) * packing.BLOCK
+    assert used_bytes([tmp_path]) == levels * packing.BLOCK
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-    with pytest.raises(packing.TooDeep, match="more than 200 deep"):
+    with pytest.raises(packing.TooDeep, match="more than 400 deep"):
         used_bytes([tmp_path])
     assert len(os.listdir("/proc/self/fd")) == len(before)
     os.close(here)
@@ -338,7 +339,7 @@ def test_what_was_moved_while_it_was_measured_is_not_counted_twice(
 
 
 def test_a_job_is_stopped_for_folders_that_lie_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = packing.TooDeep("it has folders in folders, more than 200 deep")
+    deep = packing.TooDeep("it has folders in folders, more than 400 deep")
     assert watched(monkeypatch, deep, deep) == ([f"stopping the job: {deep}"], 1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_api import errors, pacing
+from orchestrator_api import errors
 from orchestrator_api.app import create_app
 from orchestrator_api.dependencies import find_job
 from orchestrator_api.errors import JobNotFound, TooManyRequests, Unavailable
@@ -229,26 +229,33 @@ async def test_who_sends_many_bodies_has_them_wait_for_each_other(
     assert 0.5 * share < taken_in / 200 < 2 * share
 
 
-@pytest.mark.parametrize(("gives_way", "least", "most"), [(0.0, 0.25, 0.6), (5.0, 0.02, 0.2)])
-async def test_who_sends_without_end_gives_way_to_all_others(
-    gives_way: float, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("others", "size", "least", "most"),
+    [(5, 2 * SMALL_BYTES, 0.02, 0.2), (0, 2 * SMALL_BYTES, 0.25, 0.6), (5, 1, 0.25, 0.6)],
+    ids=["large", "nobody else is there", "small"],
+)
+async def test_who_sends_large_bodies_gives_way_to_all_others(
+    others: int, size: int, least: float, most: float
 ) -> None:
     """Eight bodies of one caller had a third of the time, and all polls waited for each piece."""
-    monkeypatch.setattr(pacing, "GIVES_WAY", gives_way)
     turns, spent, over = Turns(), Counter[str](), False
+    for name in ["evil", *map(str, range(others))]:
+        turns.saw(name)
 
     def work(whose: str) -> None:
         time.sleep(0.001)
         spent[whose] += 1
 
-    async def endless() -> AsyncIterator[bytes]:
-        while not over:
+    async def body() -> AsyncIterator[bytes]:
+        yield bytes(size)
+        while size > 1 and not over:
             await asyncio.sleep(0)
             yield b"x"
 
     async def evil() -> None:
-        async for _ in turns.of("evil", endless()):
-            work("evil")
+        while not over:
+            async for _ in turns.of("evil", body()):
+                work("evil")
 
     tasks = [asyncio.create_task(evil()) for _ in range(8)]
     while spent["others"] < 300:
@@ -257,6 +264,25 @@ async def test_who_sends_without_end_gives_way_to_all_others(
     over = True
     await asyncio.gather(*tasks)
     assert least < spent["evil"] / spent.total() < most
+
+
+def test_who_asked_for_something_is_there_for_a_while() -> None:
+    now = 0.0
+    turns = Turns(lambda: now)
+    for moment, name in ((0.0, "a"), (1.0, "b"), (1.5, "a"), (2.0, "c")):
+        now = moment
+        turns.saw(name)
+    assert (turns.others("a"), turns.others("new")) == (2, 3)
+    now = 3.4
+    assert (turns.others("a"), turns.others("b")) == (1, 2)
+    now = 9.0
+    assert turns.others("b") == 0
+
+
+async def test_every_request_shows_who_is_there(system: System) -> None:
+    assert system.context.submissions.turns.others("somebody else") == 0
+    await system.rest.get("/download/1")
+    assert system.context.submissions.turns.others("somebody else") == 1
 
 
 async def test_who_asks_too_often_is_answered_late_and_no_more_of_them_than_may_wait(
