@@ -1,8 +1,8 @@
 """What the API knows without asking: live jobs and services, by list and watch.
 
-A poll of a live job costs no request to Kubernetes. A job that is not here costs one, before any
-404: another replica may have made it a moment ago. What this one made is here at once, however far
-behind the watch is.
+A poll of a live job costs no request. A job that is not here costs one to the store and one to
+Kubernetes, before any 404: another replica may have made it a moment ago. What this one made is
+here at once, however far behind the watch is.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator_api.pacing import Breaks
 from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
 from orchestrator_crds.lifecycle import LIVE, LIVE_SELECTOR
 from orchestrator_crds.names import job_name, record_key
@@ -52,7 +53,7 @@ class Watched(Generic[R]):
         self._path = resources_path(namespace, kind.plural)
         self.items: dict[str, R] = {}
         self.synced = False
-        # What the watch took away before anybody knew it here.
+        # What the watch took away a moment ago.
         self._gone: deque[str] = deque(maxlen=GONE_KEPT)
         # Told of every change: what an object was, and what it is now.
         self.on_change: Callable[[R | None, R | None], None] = _ignore
@@ -71,18 +72,18 @@ class Watched(Generic[R]):
 
     async def _follow(self) -> None:
         bodies, since = await self._kube.list(self._path, **self._query)
-        listed = {}
+        listed, breaks = {}, Breaks()
         for body in bodies:
             if (item := self._parse(body)) is not None:
                 listed[item.metadata.name] = item
-            await asyncio.sleep(0)  # once around: of many it is seconds
+            await breaks.take()  # of many it is seconds
         for name in [name for name in self.items if name not in listed]:
             self.drop(name)
         for found in listed.values():
             self.put(found)
         self.synced = True
         async for kind, body in self._kube.watch(self._path, since, **self._query):
-            await asyncio.sleep(0)  # once around: of a flood many lie in one piece of the answer
+            await breaks.take()  # of a flood many lie in one piece of the answer
             if kind == "BOOKMARK":
                 continue
             item = self._parse(body)
@@ -107,10 +108,9 @@ class Watched(Generic[R]):
 
     def drop(self, name: str) -> None:
         """Let go of an object that is not selected any more; one that is not there is no error."""
+        self._gone.append(name)
         old = self.items.pop(name, None)
-        if old is None:
-            self._gone.append(name)
-        else:
+        if old is not None:
             self.on_change(old, None)
 
     def _parse(self, body: dict[str, Any]) -> R | None:
@@ -136,7 +136,9 @@ class Jobs:
         if live is not None and live.spec.id == job_id:
             return live
         at, ended = self._ended.get(name, (0.0, None))
-        return ended if time.monotonic() - at < ENDED_SECONDS else None
+        if ended is None or ended.spec.id != job_id or time.monotonic() - at >= ENDED_SECONDS:
+            return None
+        return ended
 
     async def find(self, job_id: int) -> OrchestratorJob | None:
         """Return the job with this number, or None when there is none; raises ClusterError."""
@@ -198,7 +200,8 @@ class Jobs:
             if known is not None and known.metadata.version < job.metadata.version:
                 self.live.put(job)
             return
-        self.live.drop(name)
+        if name in self.live.items:
+            self.live.drop(name)
         self._ended[job.metadata.name] = (time.monotonic(), job)
         self._ended.move_to_end(job.metadata.name)
         if len(self._ended) > ENDED_KEPT:

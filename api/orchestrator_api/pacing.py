@@ -15,6 +15,7 @@ SLOWEST_BYTES_PER_SECOND = 32 * 1024
 # A caller is there for so long after it asked for something; so many are given way to.
 THERE_SECONDS, MOST_WAITED_FOR = 2.0, 5
 SHORTEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS = 0.002, 0.25
+LONGEST_WORK_SECONDS = 0.003
 
 
 async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIterator[bytes]:
@@ -72,8 +73,10 @@ class Turns:
         turn, size = self._turns.setdefault(caller, Turn()), 0
         async for data in body:
             size += len(data)
-            is_large = size > SMALL_BYTES
-            await turn.wait(min(self.others(caller), MOST_WAITED_FOR) if is_large else 0)
+            if size > SMALL_BYTES:
+                await turn.give_way(min(self.others(caller), MOST_WAITED_FOR))
+            elif data:
+                await turn.wait()
             yield data
 
     def _forget(self) -> None:
@@ -86,15 +89,33 @@ class Turn:
     """When the next piece of a caller may be taken in."""
 
     def __init__(self) -> None:
-        self._lock, self._owed = asyncio.Lock(), 0.0
+        self._lock, self._large = asyncio.Lock(), asyncio.Lock()
+        self._owed = 0.0
 
-    async def wait(self, others: int) -> None:
-        """Wait until the process has been once around, and as long again for each of *others*."""
+    async def wait(self) -> float:
+        """Wait until the process has been once around; returns how many seconds that took."""
         async with self._lock:
             began = time.monotonic()
             await asyncio.sleep(0)
-            # If it has nothing else to do, that is no time at all.
-            self._owed += others * (time.monotonic() - began)
+            return time.monotonic() - began
+
+    async def give_way(self, others: int) -> None:
+        """Wait like that, and as long again for each of *others*: nothing, if it has rest."""
+        async with self._large:
+            self._owed += others * await self.wait()
             if self._owed > SHORTEST_SLEEP_SECONDS:
                 owed, self._owed = min(self._owed, LONGEST_SLEEP_SECONDS), 0.0
                 await asyncio.sleep(owed)
+
+
+class Breaks:
+    """Has long work let others have the process, every few milliseconds."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    async def take(self) -> None:
+        """Go once around, if it is time."""
+        if time.monotonic() - self._since > LONGEST_WORK_SECONDS:
+            await asyncio.sleep(0)
+            self._since = time.monotonic()

@@ -63,7 +63,9 @@ class Submissions:
         key = object_key(secrets.token_hex(16), INPUTS)
         body = self.turns.of(caller, paced(body))
         try:
-            spec = await self._take(known, self._places.of(caller), (key, mark), body)
+            spec = await self._take(
+                known, self._places.of(caller, known.only_user), (key, mark), body
+            )
         except TooSlow:
             raise
         except ApiError:

@@ -33,7 +33,7 @@ PARTS_OF_A_SIZE = 2000
 # An upload that is larger than this waits for a place, where its caller has a limited number.
 SMALL_BYTES = 256 * 1024
 CHUNK = 1 << 16
-SENT_AT_ONCE = 1 << 18
+SENT_AT_ONCE, SMALL_PIECE_BYTES = 1 << 18, 1 << 14
 UNSIGNED_BODY = "UNSIGNED-PAYLOAD"
 ATTEMPTS = 3
 PAGE = 1000
@@ -296,6 +296,8 @@ class Upload:
         self._store, self._key, self._places = store, key, places
         # What is kept back of it, in pieces as they came: to copy all costs as much as to hash it.
         self._part: list[bytes] = []
+        # Those that are small are gathered: each costs fifty bytes beside what is in it.
+        self._small = bytearray()
         self._part_bytes = 0
         self._id = ""
         self._etags: list[str] = []
@@ -326,26 +328,43 @@ class Upload:
             full = PART_BYTES * (1 + len(self._etags) // PARTS_OF_A_SIZE)
             room = full - self._part_bytes
             piece, data = (data, b"") if len(data) <= room else (data[:room], data[room:])
-            self._part.append(piece)
-            self._part_bytes += len(piece)
+            self._keep(piece)
             if self._part_bytes == full:
                 await self._send_part()
+
+    def _keep(self, piece: bytes) -> None:
+        self._part_bytes += len(piece)
+        if len(piece) < SMALL_PIECE_BYTES:
+            self._small += piece
+            if len(self._small) < CHUNK:
+                return
+            piece = b""
+        for found in (bytes(self._small), piece):
+            if found:
+                self._part.append(found)
+        self._small.clear()
+
+    def _taken(self) -> list[bytes]:
+        """Return what was kept back, and keep it no more."""
+        part = [*self._part, bytes(self._small)]
+        self._part, self._part_bytes = [], 0
+        self._small.clear()
+        return part
 
     async def finish(self) -> Stored:
         """Make the object whole and visible; raises StoreDown."""
         if self._id:
-            if self._part:
+            if self._part_bytes:
                 await self._send_part()
             etag = await self._complete()
         else:
-            headers, _ = await self._store._call("PUT", self._key, data=self._part)
+            headers, _ = await self._store._call("PUT", self._key, data=self._taken())
             etag = headers["ETag"].strip('"')
-        self._part = []
         return Stored(self.size_bytes, self._digest.hexdigest(), etag)
 
     async def abort(self) -> None:
         """Forget the upload and leave nothing in the store; never raises StoreError."""
-        self._part = []
+        self._taken()
         if self._id:
             try:
                 await self._store._call("DELETE", self._key, query={"uploadId": self._id})
@@ -353,7 +372,7 @@ class Upload:
                 return  # the sweep takes what a store that is down could not give up
 
     async def _send_part(self) -> None:
-        part, self._part, self._part_bytes = self._part, [], 0
+        part = self._taken()
         if not self._id:
             _, body = await self._store._call("POST", self._key, query={"uploads": ""})
             self._id = _tag(body, "UploadId")
@@ -411,11 +430,12 @@ async def _in_pieces(data: Sequence[bytes]) -> AsyncIterator[bytes]:
     some: list[bytes] = []
     size = 0
     for piece in data:
-        some.append(piece)
-        size += len(piece)
-        if size >= SENT_AT_ONCE:
-            yield b"".join(some)
-            some, size = [], 0
+        for start in range(0, len(piece), SENT_AT_ONCE):
+            some.append(piece[start : start + SENT_AT_ONCE])
+            size += len(some[-1])
+            if size >= SENT_AT_ONCE:
+                yield b"".join(some)
+                some, size = [], 0
     if some:
         yield b"".join(some)
 

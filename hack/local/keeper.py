@@ -93,9 +93,9 @@ def remove_link() -> None:
         subprocess.run(["ip", "link", "delete", VETH], check=False)
 
 
-# What all pods together weigh against each thread of the control plane, which is in no cgroup and
+# What all pods together weigh against each program of the control plane, which is in no cgroup and
 # has 1024 (100 in version 2). Elsewhere it has machines of its own; with as little as any of its
-# threads, pods waited tens of milliseconds for a processor whenever Kubernetes was busy.
+# programs, pods waited tens of milliseconds for a processor whenever Kubernetes was busy.
 WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
 
 

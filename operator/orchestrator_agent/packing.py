@@ -7,6 +7,7 @@ never waiting for the other end of a FIFO, and looked at again once open.
 
 import calendar
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -43,6 +44,8 @@ BLOCK = 4096
 CHANGED = b"changed while it was read"
 LONGEST_COMMENT = 0xFFFF
 NAMED, LONGEST_NAMED = 500, 1000
+# A folder's descriptor, and what is left to be looked at of it.
+Opened = tuple[int, "os._ScandirIterator[str]"]
 _SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -340,8 +343,8 @@ class TooDeep(Exception):  # noqa: N818
 def used_bytes(folders: Iterable[Path], enough: Callable[[int], bool] = lambda _: False) -> int:
     """Return how much disk everything in *folders* takes; hard links count once.
 
-    What is empty counts as a block, since a node has only so many files and folders. Stops as soon
-    as *enough* says so of what it has, in bytes. Raises TooDeep.
+    Whatever takes less counts as a block, since a node has only so many files and folders. Stops
+    as soon as *enough* says so of what it has, in bytes. Raises TooDeep.
     """
     total = 0
     seen: set[tuple[int, int]] = set()
@@ -358,37 +361,47 @@ def used_bytes(folders: Iterable[Path], enough: Callable[[int], bool] = lambda _
 
 
 def _everything(top: Path) -> Iterator[os.stat_result]:
-    directory = os.open(top, os.O_DIRECTORY | _SAFE)
-    try:
-        yield from _below(directory, 0)
-    finally:
-        os.close(directory)
+    """Yield what each thing below *top* is, however many there are; raises TooDeep.
 
-
-def _below(directory: int, depth: int) -> Iterator[os.stat_result]:
-    """Yield what each thing in a folder is, and in its folders, however many there are.
-
-    Unlike `walk`, it remembers nothing but the way down, whose folders stay open. Raises TooDeep.
+    Unlike `walk`, it remembers nothing but the way down, whose folders stay open.
     """
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if depth > DEEPEST_MEASURED:
+    way = [_entered(os.open(top, os.O_DIRECTORY | _SAFE))]
+    try:
+        while way:
+            directory, entries = way[-1]
+            entry = next(entries, None)
+            if entry is None:
+                _leave(way)
+                continue
+            if len(way) > DEEPEST_MEASURED + 1:
                 raise TooDeep(f"it has folders in folders, more than {DEEPEST_MEASURED} deep")
             try:
                 info = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue  # it went away between listing and looking
-            yield info
-            if not stat.S_ISDIR(info.st_mode):
-                continue
-            try:
-                inner = _open(entry.name, directory, stat.S_IRUSR | stat.S_IXUSR, os.O_DIRECTORY)
-            except OSError:
-                continue
-            try:
-                yield from _below(inner, depth + 1)
-            finally:
-                os.close(inner)
+                yield info
+                if stat.S_ISDIR(info.st_mode):
+                    needed = stat.S_IRUSR | stat.S_IXUSR
+                    way.append(_entered(_open(entry.name, directory, needed, os.O_DIRECTORY)))
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+                    raise TooDeep("it has folders in folders, too deep to be opened") from error
+                # Otherwise it went away meanwhile.
+    finally:
+        while way:
+            _leave(way)
+
+
+def _entered(directory: int) -> Opened:
+    try:
+        return directory, os.scandir(directory)
+    except OSError:
+        os.close(directory)
+        raise
+
+
+def _leave(way: list[Opened]) -> None:
+    directory, entries = way.pop()
+    entries.close()
+    os.close(directory)
 
 
 def signature(folder: Path) -> tuple[str, int]:

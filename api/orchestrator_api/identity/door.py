@@ -1,20 +1,23 @@
 """The door: a request's credential → the principal it stands for, before anything else is read."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from pydantic import Field
 
-from orchestrator_api.errors import Unauthorized, Unavailable
+from orchestrator_api.errors import TooManyRequests, Unauthorized, Unavailable
 from orchestrator_api.identity.api_keys import PREFIX, ApiKeys
 from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.identity.oidc import Issuer, IssuerAway, Oidc
 from orchestrator_api.identity.principals import ANYBODY, Principal, Strict
 from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
 
-LOOKUPS_AT_ONCE = 2
+# How many jobs that are not known here are looked up at once for a caller who is a user, and for
+# one who speaks for many; and how many may be wanted at once.
+LOOKUPS_OF_A_USER, LOOKUPS_OF_MANY, MOST_LOOKUPS = 2, 8, 64
 NO_IDENTITY = (
     "Nobody is asked who they are: whoever reaches this port can submit, read and stop every job. "
     "Set identity.apiKeys or identity.oidc, or keep the port behind your portal."
@@ -29,6 +32,14 @@ class IdentitySettings(Strict):
     limits: Most = Most()
 
 
+class _Lookups:
+    """A caller's, under way and waiting."""
+
+    def __init__(self, known: Principal) -> None:
+        self.asked = 0
+        self.free = asyncio.Semaphore(LOOKUPS_OF_A_USER if known.only_user else LOOKUPS_OF_MANY)
+
+
 class Door:
     """Knows callers by API key, by token, or not at all."""
 
@@ -38,7 +49,7 @@ class Door:
         self._keys = ApiKeys(Path(path)) if path else None
         self._oidc = Oidc(settings.oidc) if settings.oidc else None
         self.rates = Rates(NO_LIMITS if self.open else settings.limits)
-        self._looking: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._looking: WeakValueDictionary[str, _Lookups] = WeakValueDictionary()
 
     @property
     def open(self) -> bool:
@@ -49,15 +60,25 @@ class Door:
         """Return whose shares a request takes: where nobody is asked, those of its address."""
         return address if self.open else known.name
 
-    def looking(self, known: Principal) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def looking(self, known: Principal) -> AsyncIterator[None]:
         """Hold one of a caller's few places for looking up what is not known here.
 
         That costs the store and Kubernetes a request each, so all of a second's at once would be
-        felt by everybody.
+        felt by everybody. Raises TooManyRequests for more than may wait.
         """
         if self.open:
-            return nullcontext()
-        return self._looking.setdefault(known.name, asyncio.Semaphore(LOOKUPS_AT_ONCE))
+            yield
+            return
+        places = self._looking.setdefault(known.name, _Lookups(known))
+        if places.asked >= MOST_LOOKUPS:
+            raise TooManyRequests("Too many jobs are being looked up for you; ask less often.")
+        places.asked += 1
+        try:
+            async with places.free:
+                yield
+        finally:
+            places.asked -= 1
 
     async def admit(self, authorization: str) -> Principal:
         """Return who calls; raises Unauthorized, TooManyRequests or Unavailable."""

@@ -33,6 +33,11 @@ class Principal:
     users: Collection[str] | None
     services: Collection[str] | None
 
+    @property
+    def only_user(self) -> str:
+        """Return the one user that it may act for, or nothing where there are more."""
+        return next(iter(self.users)) if self.users is not None and len(self.users) == 1 else ""
+
     def may(self, user: str, service: str) -> bool:
         """Return whether it may submit, read and stop jobs of *user* on *service*."""
         return _holds(self.users, user) and _holds(self.services, service)

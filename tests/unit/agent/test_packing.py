@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -293,6 +294,21 @@ def test_measuring_the_disk_ends_where_there_is_too_much(tmp_path: Path) -> None
         (tmp_path / f"{number}").touch()
     assert used_bytes([tmp_path]) == 100 * packing.BLOCK
     assert used_bytes([tmp_path], lambda used: used > 10 * packing.BLOCK) == 11 * packing.BLOCK
+
+
+def test_a_folder_that_cannot_be_opened_for_want_of_descriptors_is_too_deep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the limit met the opening of a folder, all below it counted as nothing."""
+    os.close(deep(tmp_path, 40, b"d"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for more in range(1, 40, 7):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + more, hard))
+        try:
+            with pytest.raises(packing.TooDeep, match="too deep to be opened"):
+                used_bytes([tmp_path])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, *answers: int | Exception) -> tuple[list[str], int]:

@@ -171,7 +171,7 @@ async def test_jobs_of_one_user_do_not_hold_all_places(
     which = "result_places" if path == "/results" else "snapshot_places"
     places = Places(4)
     if not limited:
-        places._most = {"caller": 4, "user": 4}
+        places._most_of_caller = places._most_of_unnamed = 4
     setattr(state(running), which, places)
     over = asyncio.Event()
 

@@ -76,8 +76,10 @@ async def test_what_the_watch_took_away_before_its_upload_was_answered_does_not_
     system: System,
 ) -> None:
     live = system.context.jobs.live
+    made = OrchestratorJob.parse(job_body())
+    live.put(made)
     live.drop("job-1")
-    live.put_new(OrchestratorJob.parse(job_body()))
+    live.put_new(made)
     assert not live.items
 
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import hashlib
+import os
 
 import pytest
 
 from orchestrator_wire import errors
-from orchestrator_wire.s3 import PART_BYTES, SMALL_BYTES, Store
+from orchestrator_wire.s3 import PART_BYTES, SMALL_BYTES, SMALL_PIECE_BYTES, Store
 from tests.support.fake_s3 import FakeS3
 
 Pair = tuple[FakeS3, Store]
@@ -28,6 +29,34 @@ async def test_what_is_written_is_what_is_read(store: Pair, size: int) -> None:
     _, pieces = await s3.read(KEY, etag=stored.etag)
     assert b"".join([piece async for piece in pieces]) == data
     assert state.largest_body <= PART_BYTES
+
+
+async def test_pieces_of_any_size_are_what_is_read(store: Pair) -> None:
+    state, s3 = store
+    sizes = [1, 5, SMALL_PIECE_BYTES - 1, SMALL_PIECE_BYTES, 300_001, 7, 70_000, 2 * PART_BYTES + 3]
+    data = os.urandom(2 * sum(sizes))
+    async with s3.upload(KEY) as upload:
+        at = 0
+        for size in sizes * 2:
+            await upload.write(data[at : at + size])
+            at += size
+        await upload.finish()
+    assert state.objects == {KEY: data}
+    await s3.put(KEY, data)
+    assert state.objects == {KEY: data}
+
+
+@pytest.mark.parametrize(("least", "most"), [(SMALL_PIECE_BYTES, 10), (0, 300_000)])
+async def test_small_pieces_are_kept_as_few(
+    store: Pair, least: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs fifty bytes beside its own: a part of five megabytes took three hundred."""
+    monkeypatch.setattr("orchestrator_wire.s3.SMALL_PIECE_BYTES", least)
+    async with store[1].upload(KEY) as upload:
+        for _ in range(300_000):
+            await upload.write(b"x")
+        assert most / 3 < len(upload._part) <= most
+        assert (await upload.finish()).size_bytes == 300_000
 
 
 @pytest.mark.parametrize("size", [10, 2 * PART_BYTES])
