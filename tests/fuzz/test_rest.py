@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
+from zlib import crc32
 
 import pytest
 import schemathesis
@@ -33,7 +34,7 @@ MOST_TOLD, LONGEST_SAMPLE = 12, 900
 KEY = "orc_admin"
 # Of right requests, too: that a job is gone, or that a range lies outside, no description can know.
 TAKEN = ["2xx", "401", "403", "404", "409", "410", "416", "429"]
-RANGES = ("bytes=0-1", "bytes=-3", "bytes=9-", "bytes=0-1,3-4", "lines=1")
+RANGES = ("bytes=0-1", "bytes=-3", "bytes=5-", "bytes=9-", "bytes=0-1,3-4", "lines=1")
 # Every so many requests to Kubernetes or to the store fails, where failures are wanted.
 FAILS_EVERY = 7
 
@@ -59,8 +60,10 @@ def _real(_: schemathesis.HookContext, case: Any) -> Any:
     number = (case.path_parameters or {}).get("job_id")
     if isinstance(number, int):
         case.path_parameters["job_id"] = number % JOBS + 1
-    if (asked := (case.headers or {}).get("Range")) is not None:
-        case.headers["Range"] = RANGES[sum(map(ord, asked)) % len(RANGES)]
+        # By the number, since few cases have a range of their own: some runs met none of each kind.
+        wanted = crc32(str(number).encode()) % (len(RANGES) + 1)
+        if "/download" in case.operation.label and wanted < len(RANGES):
+            case.headers = {**(case.headers or {}), "Range": RANGES[wanted]}
     if isinstance(case.body, dict):
         case.body["service"] = SERVICE
         if "callback_url" in case.body:
@@ -123,7 +126,7 @@ def _verdict(what: str, answers: Counter[tuple[str, int]], wrong: list[str], met
         f"{verb.upper()} {path}" for path, verbs in description()["paths"].items() for verb in verbs
     }
     assert {operation for operation, _ in answers} == every
-    assert met <= {status for _, status in answers}
+    assert met <= {status for _, status in answers}, answers
 
 
 @pytest.mark.timeout(600 * TIMES)
