@@ -2,19 +2,21 @@
 
 Needs the cluster of hack/up. Everybody has an API key. The honest upload now and then, files that are
 small and ones that are not, and poll; measured is their p99 of upload → 201 and of a poll, beside each
-attack and as a ratio of the same alone just before; told is the median of the rounds, and the range.
-The aim is at most 2. The attacker's own process gives way to all others, and the honest clients' comes
-before: they stand for some on other machines. A WORD is a part of an attack's name, if not all are
-wanted, or a setting of the chart, as `helm --set` takes it.
+attack and as a ratio of the same alone just before; told is the median of the rounds, the range, and how
+often the attacker was answered what. The aim is at most 2. The attacker's own process gives way to all
+others, and the honest clients' comes before: they stand for some on other machines. A WORD is a part of
+an attack's name, if not all are wanted, or a setting of the chart, as `helm --set` takes it.
 """
 
 import asyncio
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,8 @@ MALLORY = "989"
 SECRET, QUOTA, SUBMITTER = "bench-keys", "bench-hostile", "mallory"
 POLLS, PAUSE_SECONDS = 5, 0.15
 FILES = (b"ATOM  " * 200, bytes(600_000))
+# What the attacker was answered, how often.
+DONE: Counter[str] = Counter()
 BURNS = "while :; do :; done & while :; do :; done & wait"
 
 
@@ -71,27 +75,32 @@ async def crowd() -> dict[str, list[float]]:
     return took
 
 
-async def for_ever(one: Callable[[aiohttp.ClientSession], Awaitable[object]], at_once: int) -> None:
-    """Do the same thing again and again, whatever is answered."""
+async def for_ever(one: Callable[[aiohttp.ClientSession], Awaitable[int]], at_once: int) -> None:
+    """Do the same thing again and again, whatever is answered; *one* returns the status."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(DOOR, headers=bearer(MALLORY), connector=connector) as session:
 
         async def worker() -> None:
             while True:
                 try:
-                    await one(session)
+                    DONE[str(await one(session))] += 1
                 except (aiohttp.ClientError, OSError):
                     await asyncio.sleep(0.05)
 
         await asyncio.gather(*(worker() for _ in range(at_once)))
 
 
-async def uploads(session: aiohttp.ClientSession) -> None:
-    async with session.post("/upload", data=form(MALLORY, bytes(5_000_000))) as answer:
+async def uploads(session: aiohttp.ClientSession, size: int = 5_000_000) -> int:
+    async with session.post("/upload", data=form(MALLORY, bytes(size))) as answer:
         await answer.read()
+    return answer.status
 
 
-async def slow_bodies(session: aiohttp.ClientSession) -> None:
+async def small_uploads(session: aiohttp.ClientSession) -> int:
+    return await uploads(session, 250_000)
+
+
+async def slow_bodies(session: aiohttp.ClientSession) -> int:
     async def body() -> object:
         head = '--x\r\nContent-Disposition: form-data; name="f"; filename="run.sh"\r\n\r\n'
         yield head.encode() + bytes(400_000)
@@ -102,16 +111,19 @@ async def slow_bodies(session: aiohttp.ClientSession) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     async with session.post("/upload", data=body(), headers=headers) as answer:
         await answer.read()
+    return answer.status
 
 
-async def polls(session: aiohttp.ClientSession) -> None:
+async def polls(session: aiohttp.ClientSession) -> int:
     async with session.get("/v1/jobs/1/explain") as answer:
         await answer.read()
+    return answer.status
 
 
-async def without_a_key(session: aiohttp.ClientSession) -> None:
+async def without_a_key(session: aiohttp.ClientSession) -> int:
     async with session.post("/upload", data=bytes(200_000), headers=bearer("false")) as answer:
         await answer.read()
+    return answer.status
 
 
 def manifests() -> None:
@@ -127,6 +139,7 @@ def manifests() -> None:
         number += 100
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         place.kubectl("create", "--filename=-", f"--as={SUBMITTER}", stdin=text, check=False)
+        DONE["created"] += 100
 
 
 def burn() -> None:
@@ -136,12 +149,13 @@ def burn() -> None:
          "-F", f"user_id={MALLORY}", "-F", "service=burns", f"{DOOR}/upload"],
         input=BURNS.encode(), check=True, capture_output=True,
     )  # fmt: skip
-    print(json.loads(answer.stdout)["id"], flush=True)
+    DONE[f"job {json.loads(answer.stdout)['id']}"] = 1
     time.sleep(600)
 
 
 ATTACKS: dict[str, Callable[[], object]] = {
     "uploads without end": lambda: asyncio.run(for_ever(uploads, 32)),
+    "small uploads without end": lambda: asyncio.run(for_ever(small_uploads, 32)),
     "bodies that come slowly": lambda: asyncio.run(for_ever(slow_bodies, 32)),
     "polls without end": lambda: asyncio.run(for_ever(polls, 32)),
     "uploads without a key": lambda: asyncio.run(for_ever(without_a_key, 32)),
@@ -151,16 +165,32 @@ ATTACKS: dict[str, Callable[[], object]] = {
 
 
 @contextmanager
-def attacked(name: str) -> Iterator[None]:
-    """Run one attack in a process of its own while the block runs."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.hostile", "--attack", name])
+def attacked(name: str, achieved: Counter[str]) -> Iterator[None]:
+    """Run one attack in a process of its own while the block runs; adds up what it was answered."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.hostile", "--attack", name], stdout=subprocess.PIPE
+    )
     try:
         time.sleep(2 if name != "a run.sh that burns" else 5)
         assert process.poll() is None, f"the attack has ended: {name}"
         yield
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        told, _ = process.communicate(timeout=30)
+        achieved.update(json.loads(told))
+
+
+def attack(name: str) -> None:
+    """Be the attacker until terminated, then tell how often it was answered what."""
+
+    def end(*_: object) -> None:
+        print(json.dumps(DONE), flush=True)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    os.setsid()
+    rank(19)
+    ATTACKS[name]()
 
 
 @contextmanager
@@ -200,10 +230,11 @@ def measure(place: Place, rounds: int, attacks: list[str]) -> None:
     ratios: dict[str, dict[str, list[float]]] = {
         name: {what: [] for what in alone} for name in attacks
     }
+    achieved = {name: Counter[str]() for name in attacks}
     for _ in range(rounds):
         for name in attacks:
             before = asyncio.run(crowd())
-            with attacked(name):
+            with attacked(name, achieved[name]):
                 beside = asyncio.run(crowd())
             for what, values in before.items():
                 alone[what].append(p99(values))
@@ -212,7 +243,7 @@ def measure(place: Place, rounds: int, attacks: list[str]) -> None:
     print(json.dumps({
         "alone, p99 in ms": {what: round(1000 * statistics.median(v)) for what, v in alone.items()},
         **{f"beside {name}": {what: told(values) for what, values in found.items()}
-           for name, found in ratios.items()},
+           | {"answered": achieved[name]} for name, found in ratios.items()},
     }, indent=2))  # fmt: skip
 
 
@@ -232,9 +263,7 @@ def main() -> None:
     """Measure, or be the attacker."""
     words = sys.argv[1:]
     if words[:1] == ["--attack"]:
-        os.setsid()
-        rank(19)
-        ATTACKS[words[1]]()
+        attack(words[1])
         return
     rank(-20)
     rounds = int(words.pop(0)) if words and words[0].isdigit() else ROUNDS
