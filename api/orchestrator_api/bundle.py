@@ -6,7 +6,7 @@ from typing import IO, Self, cast
 
 from orchestrator_crds.job import InputFile
 from orchestrator_crds.names import SCRIPT
-from orchestrator_wire.s3 import Upload
+from orchestrator_wire.uploads import Upload
 
 
 class _Buffer:

@@ -29,7 +29,7 @@ from orchestrator_crds.names import partial_key, results_key
 from orchestrator_crds.outcome import Report
 from orchestrator_wire import errors as wire
 from orchestrator_wire.events import Pace
-from orchestrator_wire.s3 import Upload
+from orchestrator_wire.uploads import Upload
 
 log = logging.getLogger(__name__)
 router = APIRouter()

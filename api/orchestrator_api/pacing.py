@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from weakref import WeakValueDictionary
 
 from orchestrator_api.errors import TooSlow
-from orchestrator_wire.s3 import SMALL_BYTES
+from orchestrator_wire.uploads import SMALL_BYTES
 
 IDLE_SECONDS = 30.0
 SLOW_START_SECONDS = 60.0

@@ -101,22 +101,26 @@ WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
 
 def make_cgroups() -> None:
     """Make the cgroup that the kubelet puts its pods under, in every hierarchy."""
-    _make_cgroups()
+    if (CGROUPS / "cgroup.controllers").exists():
+        _make_cgroup()
+    else:
+        _make_cgroups_of_version_1()
     for folder in (*CGROUPS.glob(f"*/{CGROUP}"), CGROUPS / CGROUP):
         for name, weight in WEIGHTS.items():
             if (folder / name).exists():
                 (folder / name).write_text(weight)
 
 
-def _make_cgroups() -> None:
-    if (CGROUPS / "cgroup.controllers").exists():
-        available = (CGROUPS / "cgroup.controllers").read_text().split()
-        (CGROUPS / CGROUP).mkdir(exist_ok=True)
-        for folder in (CGROUPS, CGROUPS / CGROUP):
-            for controller in available:
-                with contextlib.suppress(OSError):
-                    (folder / "cgroup.subtree_control").write_text(f"+{controller}")
-        return
+def _make_cgroup() -> None:
+    available = (CGROUPS / "cgroup.controllers").read_text().split()
+    (CGROUPS / CGROUP).mkdir(exist_ok=True)
+    for folder in (CGROUPS, CGROUPS / CGROUP):
+        for controller in available:
+            with contextlib.suppress(OSError):
+                (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def _make_cgroups_of_version_1() -> None:
     for hierarchy in CGROUPS.iterdir():
         if hierarchy.is_symlink() or not (hierarchy / "tasks").exists():
             continue

@@ -19,10 +19,11 @@ from orchestrator_agent.gateway import (
     persist,
 )
 from orchestrator_agent.isolation import isolated
-from orchestrator_agent.packing import Listed, pack
+from orchestrator_agent.packing import pack
 from orchestrator_agent.settings import Settings
 from orchestrator_agent.snapshots import Snapshots
 from orchestrator_agent.staging import BadInputs, Corrupt, fetch, unpack
+from orchestrator_agent.tree import Listed
 from orchestrator_agent.watching import DiskWatch, Reporter
 
 # How long Kubernetes, and then the object store, may be away.

@@ -1,27 +1,18 @@
-"""Results out: the working directory as a zip, written to anything, nothing followed.
-
-The tree was made by a stranger's code, and while that still runs it changes under our hands:
-every folder and file is opened by its own name in its parent's descriptor, never through a link,
-never waiting for the other end of a FIFO, and looked at again once open.
-"""
+"""Results out: the working directory as a zip, written to anything."""
 
 import calendar
-import contextlib
-import errno
-import hashlib
-import itertools
 import os
 import stat
 import struct
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
 from orchestrator_agent.gateway import CHUNK, Sink, TooLarge
-from orchestrator_agent.naming import Names
+from orchestrator_agent.tree import Item, Listed, open_one, walk
 
 # Fast, and a third to a half of most text; the agent has little CPU of its own.
 LEVEL = 1
@@ -32,75 +23,9 @@ _EARLIEST, _LATEST = (
 )
 # The index of a zip is kept in memory until its end.
 MOST_ENTRIES, MOST_NAME_BYTES = 150_000, 24 << 20
-DEEPEST = 200
-# To measure, each folder on the way down stays open, with two descriptors of the thousand that
-# there are.
-DEEPEST_MEASURED = 400
-# Of a folder's entries so many are sorted together.
-SORTED = 10_000
-# The least that a file takes on most file systems.
-BLOCK = 4096
 # In the comment of a file that was written to while it was being read: its end may be missing.
 CHANGED = b"changed while it was read"
 LONGEST_COMMENT = 0xFFFF
-NAMED, LONGEST_NAMED = 500, 1000
-# A folder's descriptor, and what is left to be looked at of it.
-Opened = tuple[int, "os._ScandirIterator[str]"]
-_SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A folder by its place, since whole paths of a hostile tree would fill the memory."""
-
-    above: "Folder | None" = None
-    name: str = ""
-    # What it is called in the zip.
-    shown: str = ""
-    depth: int = 0
-
-    def names(self) -> list[tuple[str, str]]:
-        """Return (name, what it is called in the zip) of each folder from the top to this one."""
-        found, folder = [], self
-        while folder.above is not None:
-            found.append((folder.name, folder.shown))
-            folder = folder.above
-        return found[::-1]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing below the working directory, and how to open it."""
-
-    folder: Folder
-    directory: int
-    name: str
-    shown: str
-    info: os.stat_result
-
-    @property
-    def path(self) -> str:
-        """Return its path in the zip."""
-        return path_of(self.folder, self.shown)
-
-
-def path_of(folder: Folder, shown: str) -> str:
-    """Return the path in the zip of what is called *shown* in *folder*."""
-    return "/".join([*(inner for _, inner in folder.names()), shown])
-
-
-@dataclass
-class Listed:
-    """How many there are of something, and the first paths."""
-
-    count: int = 0
-    paths: list[str] = field(default_factory=list)
-
-    def add(self, path: str) -> None:
-        """Count one more."""
-        self.count += 1
-        if len(self.paths) < NAMED:
-            self.paths.append(path[:LONGEST_NAMED])
 
 
 class _Output:
@@ -187,7 +112,7 @@ class _Packer:
     def _file(self, item: Item, path: str) -> bool:
         """Add one file; returns whether it was one. A live job may have swapped it meanwhile."""
         try:
-            descriptor = _open(item.name, item.directory, stat.S_IRUSR)
+            descriptor = open_one(item.name, item.directory, stat.S_IRUSR)
         except OSError:
             return False
         info = os.fstat(descriptor)
@@ -245,85 +170,6 @@ def _note(skipped: Listed, renamed: Listed) -> bytes:
     return "\n".join(parts).encode()
 
 
-def walk(folder: Path, skipped: Listed, renamed: Listed | None = None) -> Iterator[Item]:
-    """Yield every file, every empty folder, and every other thing below *folder*.
-
-    Folders that cannot be opened, or lie too deep, are added to *skipped*. With *renamed*, names
-    that could do harm are shown otherwise, and added to it. Raises TooLarge for more folders side
-    by side than can be remembered.
-    """
-    waiting = [Folder()]
-    while waiting:
-        here = waiting.pop()
-        try:
-            directory = _descend(folder, here)
-        except OSError:
-            skipped.add(path_of(here.above, here.shown) if here.above else "")
-            continue
-        names = Names()
-        try:
-            for name in _listed(directory):
-                try:
-                    info = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                except OSError:
-                    continue  # it went away between listing and looking
-                shown = name if renamed is None else names.of(name, top=not here.depth)
-                if renamed is not None and shown != name:
-                    renamed.add(path_of(here, shown))
-                if not stat.S_ISDIR(info.st_mode) or _is_empty(name, directory):
-                    yield Item(here, directory, name, shown, info)
-                elif here.depth >= DEEPEST:
-                    skipped.add(path_of(here, shown))
-                elif len(waiting) == MOST_ENTRIES:
-                    raise TooLarge(f"The job left more than {MOST_ENTRIES} folders side by side.")
-                else:
-                    waiting.append(Folder(here, name, shown, here.depth + 1))
-        finally:
-            os.close(directory)
-
-
-def _listed(directory: int) -> Iterator[str]:
-    """Yield the names in a folder, of which there may be more than fit into memory."""
-    with os.scandir(directory) as entries:
-        while some := sorted(entry.name for entry in itertools.islice(entries, SORTED)):
-            yield from some
-
-
-def _descend(top: Path, folder: Folder) -> int:
-    """Open *folder* below *top*, name by name, so that no link is followed."""
-    directory = os.open(top, os.O_DIRECTORY | _SAFE)
-    for name, _ in folder.names():
-        outer, directory = directory, -1
-        try:
-            directory = _open(name, outer, stat.S_IRUSR | stat.S_IXUSR, os.O_DIRECTORY)
-        finally:
-            os.close(outer)
-    return directory
-
-
-def _open(name: str, directory: int, needed: int, flags: int = 0) -> int:
-    """Open *name*, after giving its owner, who is also us, the rights that the job took away."""
-    info = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    wanted = stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)
-    if wanted and info.st_mode & needed != needed:
-        # There is no chmod that follows no link; a file that is a link by now is refused below.
-        with contextlib.suppress(OSError):
-            os.chmod(name, stat.S_IMODE(info.st_mode) | needed, dir_fd=directory)
-    return os.open(name, _SAFE | flags, dir_fd=directory)
-
-
-def _is_empty(name: str, directory: int) -> bool:
-    try:
-        descriptor = _open(name, directory, stat.S_IRUSR | stat.S_IXUSR, os.O_DIRECTORY)
-    except OSError:
-        return False
-    try:
-        with os.scandir(descriptor) as entries:
-            return next(entries, None) is None
-    finally:
-        os.close(descriptor)
-
-
 def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
     moment = time.gmtime(min(max(info.st_mtime, _EARLIEST), _LATEST))[:6]
     entry = zipfile.ZipInfo(path, moment)
@@ -334,85 +180,3 @@ def _entry(path: str, info: os.stat_result) -> zipfile.ZipInfo:
     mode = stat.S_IFMT(info.st_mode) | info.st_mode & 0o777
     entry.external_attr = mode << 16 | (0x10 if path.endswith("/") else 0)
     return entry
-
-
-class TooDeep(Exception):  # noqa: N818
-    """The job has folders in folders, deeper than is looked: how much is there, nobody knows."""
-
-
-def used_bytes(folders: Iterable[Path], enough: Callable[[int], bool] = lambda _: False) -> int:
-    """Return how much disk everything in *folders* takes; hard links count once.
-
-    Whatever takes less counts as a block, since a node has only so many files and folders. Stops
-    as soon as *enough* says so of what it has, in bytes. Raises TooDeep.
-    """
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    for info in itertools.chain.from_iterable(map(_everything, folders)):
-        if enough(total):
-            return total
-        if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
-            if (info.st_dev, info.st_ino) in seen:
-                continue
-            if len(seen) < MOST_ENTRIES:
-                seen.add((info.st_dev, info.st_ino))
-        total += max(info.st_blocks * 512, BLOCK)
-    return total
-
-
-def _everything(top: Path) -> Iterator[os.stat_result]:
-    """Yield what each thing below *top* is, however many there are; raises TooDeep.
-
-    Unlike `walk`, it remembers nothing but the way down, whose folders stay open.
-    """
-    way = [_entered(os.open(top, os.O_DIRECTORY | _SAFE))]
-    try:
-        while way:
-            directory, entries = way[-1]
-            entry = next(entries, None)
-            if entry is None:
-                _leave(way)
-                continue
-            if len(way) > DEEPEST_MEASURED + 1:
-                raise TooDeep(f"it has folders in folders, more than {DEEPEST_MEASURED} deep")
-            try:
-                info = entry.stat(follow_symlinks=False)
-                yield info
-                if stat.S_ISDIR(info.st_mode):
-                    needed = stat.S_IRUSR | stat.S_IXUSR
-                    way.append(_entered(_open(entry.name, directory, needed, os.O_DIRECTORY)))
-            except OSError as error:
-                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
-                    raise TooDeep("it has folders in folders, too deep to be opened") from error
-                # Otherwise it went away meanwhile.
-    finally:
-        while way:
-            _leave(way)
-
-
-def _entered(directory: int) -> Opened:
-    try:
-        return directory, os.scandir(directory)
-    except OSError:
-        os.close(directory)
-        raise
-
-
-def _leave(way: list[Opened]) -> None:
-    directory, entries = way.pop()
-    entries.close()
-    os.close(directory)
-
-
-def signature(folder: Path) -> tuple[str, int]:
-    """Return a digest that changes when a name, size or time below *folder* does, and the size.
-
-    The size is that of the files, in bytes.
-    """
-    total, size = hashlib.sha256(), 0
-    for item in walk(folder, Listed()):
-        info = item.info
-        size += info.st_size if stat.S_ISREG(info.st_mode) else 0
-        line = f"{item.path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_mode}\n"
-        total.update(line.encode(errors="surrogateescape"))
-    return total.hexdigest(), size

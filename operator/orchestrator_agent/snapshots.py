@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 
 from orchestrator_agent.gateway import Gateway, Gone, Refused, Sink, TooLarge, Unavailable
-from orchestrator_agent.packing import pack, signature
+from orchestrator_agent.packing import pack
 from orchestrator_agent.settings import Settings
+from orchestrator_agent.tree import signature
 
 SHORTEST_PAUSE_SECONDS = 5.0
 # A snapshot costs at most a tenth of the time.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from orchestrator_agent.gateway import Gateway, Gone, Refused, TooLarge, Unavailable
-from orchestrator_agent.packing import TooDeep, used_bytes
+from orchestrator_agent.measuring import TooDeep, used_bytes
 
 PROGRESS_SECONDS = 5.0
 DISK_SECONDS = 1.0

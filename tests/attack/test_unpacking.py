@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from orchestrator_agent import packing
+from orchestrator_agent import tree as trees
 from orchestrator_agent.naming import Names
 from orchestrator_agent.packing import pack
 from tests.cluster.place import Place, until
@@ -106,7 +106,7 @@ def test_names_as_they_were_would_do_harm(
         def of(self, name: str, *, top: bool = False) -> str:
             return os.fsencode(name).decode(errors="replace")
 
-    monkeypatch.setattr(packing, "Names", AsTheyWere)
+    monkeypatch.setattr(trees, "Names", AsTheyWere)
     monkeypatch.setattr(stat, "S_IFMT", lambda mode: mode)
     archive = packed(tree, tmp_path / "results.zip")
     assert findings(archive) == {"outside", "characters", "same", "mode"}

@@ -23,8 +23,9 @@ from orchestrator_api.__main__ import REFUSES
 from orchestrator_crds.names import BOOKS_KEY, object_key, partial_key, record_key, results_key
 from orchestrator_wire import errors
 from orchestrator_wire.accounts import PARTS, set_up
-from orchestrator_wire.s3 import PART_BYTES, Location, Store
+from orchestrator_wire.s3 import Location, Store
 from orchestrator_wire.unsigned import PREFIX
+from orchestrator_wire.uploads import PART_BYTES
 from tests.cluster.place import Place, until
 
 BUCKET, OTHER = "orchestrator", "somebody-elses"

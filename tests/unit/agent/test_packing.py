@@ -2,11 +2,9 @@
 
 import io
 import os
-import resource
 import stat
 import subprocess
 import sys
-import threading
 import unicodedata
 import zipfile
 from collections.abc import Callable
@@ -15,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator_agent import packing, watching
+from orchestrator_agent import packing, tree
 from orchestrator_agent.gateway import TooLarge
 from orchestrator_agent.naming import Names, harmless
-from orchestrator_agent.packing import CHANGED, Listed, pack, used_bytes
+from orchestrator_agent.packing import CHANGED, pack
+from orchestrator_agent.tree import Listed
 from orchestrator_crds.names import BadFileName, file_name
+from tests.unit.agent.trees import deep
 
 SIZE = 3_000_000
 
@@ -76,7 +76,7 @@ def test_a_file_that(tmp_path: Path, change: str, when: str) -> None:
         # Between looking at it and opening it.
         (work / "a first one").write_bytes(b"x")
         out = Meddling(lambda: None)
-        seen = packing._open
+        seen = tree.open_one
         opened: list[str] = []
 
         def late(name: str, *more: int) -> int:
@@ -86,7 +86,7 @@ def test_a_file_that(tmp_path: Path, change: str, when: str) -> None:
             return seen(name, *more)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(packing, "_open", late)
+            patch.setattr(packing, "open_one", late)
             skipped = pack(work, out, 1 << 30)
         assert opened
         gone = change in {"is deleted", "becomes a link"}
@@ -109,7 +109,7 @@ def test_a_file_that(tmp_path: Path, change: str, when: str) -> None:
 def test_what_takes_a_files_place_is_neither_waited_for_nor_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    busy, seen = tmp_path / "busy", packing._open
+    busy, seen = tmp_path / "busy", tree.open_one
     busy.write_bytes(b"x")
 
     def late(name: str, *more: int) -> int:
@@ -123,7 +123,7 @@ def test_what_takes_a_files_place_is_neither_waited_for_nor_followed(
         made[kind]()
         return seen(name, *more)
 
-    monkeypatch.setattr(packing, "_open", late)
+    monkeypatch.setattr(packing, "open_one", late)
     out = io.BytesIO()
     open_before = len(os.listdir("/proc/self/fd"))
     assert pack(tmp_path, out, 1 << 30).paths == ["busy"]
@@ -138,6 +138,7 @@ import sys
 from pathlib import Path
 from orchestrator_agent import packing
 from orchestrator_agent.gateway import TooLarge
+from orchestrator_agent.measuring import used_bytes
 def peak():
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
 class Sink:
@@ -151,7 +152,7 @@ try:
     word = "packed"
 except TooLarge:
     word = "refused"
-packing.used_bytes([Path(sys.argv[1])])
+used_bytes([Path(sys.argv[1])])
 print(word, (peak() - before) // 1024)
 """
 
@@ -179,20 +180,9 @@ def test_a_sparse_terabyte_is_refused_at_once_and_a_large_file_takes_no_memory(
     assert (word, more < 8) == ("refused", True), more
 
 
-def deep(top: Path, depth: int, name: bytes) -> int:
-    """Make a folder in a folder, and so on; returns a descriptor of the last."""
-    here = os.open(top, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=here)
-        below = os.open(name, os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    return here
-
-
 def test_paths_longer_than_a_zip_can_hold_come_out_shorter(tmp_path: Path) -> None:
     """Bytes that are no text become three, and the agent came to its end on 150,000 of them."""
-    here = deep(tmp_path, packing.DEEPEST, b"\xff" * 255)
+    here = deep(tmp_path, tree.DEEPEST, b"\xff" * 255)
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
     out = io.BytesIO()
@@ -200,13 +190,13 @@ def test_paths_longer_than_a_zip_can_hold_come_out_shorter(tmp_path: Path) -> No
     with zipfile.ZipFile(out) as archive:
         [name] = archive.namelist()
         assert archive.testzip() is None
-    assert name.count("/") == packing.DEEPEST
+    assert name.count("/") == tree.DEEPEST
     assert {len(part) for part in name.split("/")[:-1]} == {240}
 
 
 def test_many_long_paths_do_not_fill_the_memory(tmp_path: Path) -> None:
     """Each of 150,000 files could take the room of a path of 50 kB."""
-    here = deep(tmp_path, packing.DEEPEST - 1, b"d" * 255)
+    here = deep(tmp_path, tree.DEEPEST - 1, b"d" * 255)
     for number in range(2000):
         os.close(os.open(f"{number}", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
@@ -242,41 +232,9 @@ def test_more_folders_side_by_side_than_can_be_remembered_are_refused(
     for number in range(11):
         (tmp_path / f"{number}" / "inner").mkdir(parents=True)
     for limit, refused in ((10, True), (11, False)):
-        monkeypatch.setattr(packing, "MOST_ENTRIES", limit)
+        monkeypatch.setattr(tree, "MOST_FOLDERS", limit)
         with pytest.raises(TooLarge, match="side by side") if refused else nullcontext():
             pack(tmp_path, io.BytesIO(), 1 << 30)
-
-
-def test_the_disk_is_measured_however_many_folders_are_side_by_side(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With more than can be remembered it was not measured any more, and a job could take it all."""
-    monkeypatch.setattr(packing, "MOST_ENTRIES", 10)
-    for number in range(100):
-        (tmp_path / f"{number}" / "inner").mkdir(parents=True)
-    assert used_bytes([tmp_path]) == 200 * packing.BLOCK
-
-
-def test_a_folder_that_holds_one_hard_link_is_counted(tmp_path: Path) -> None:
-    """Only empty ones were: a million folders, each with a link to the same file, counted as one."""
-    (tmp_path / "file").touch()
-    for number in range(10):
-        (tmp_path / f"{number}").mkdir()
-        (tmp_path / f"{number}" / "link").hardlink_to(tmp_path / "file")
-    assert used_bytes([tmp_path]) == 11 * packing.BLOCK
-
-
-def test_what_lies_too_deep_to_be_measured_is_too_much(tmp_path: Path) -> None:
-    """It counted as nothing: a million files could hide there."""
-    levels = packing.DEEPEST_MEASURED + 1
-    here = deep(tmp_path, levels, b"d")
-    before = os.listdir("/proc/self/fd")
-    assert used_bytes([tmp_path]) == levels * packing.BLOCK
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-    with pytest.raises(packing.TooDeep, match="more than 400 deep"):
-        used_bytes([tmp_path])
-    assert len(os.listdir("/proc/self/fd")) == len(before)
-    os.close(here)
 
 
 def test_of_what_is_left_out_the_first_are_told_and_all_are_counted(tmp_path: Path) -> None:
@@ -284,79 +242,9 @@ def test_of_what_is_left_out_the_first_are_told_and_all_are_counted(tmp_path: Pa
         (tmp_path / f"{number:0200}").symlink_to("x")
     out = io.BytesIO()
     found = pack(tmp_path, out, 1 << 30)
-    assert (found.count, len(found.paths)) == (1000, packing.NAMED)
+    assert (found.count, len(found.paths)) == (1000, tree.NAMED)
     with zipfile.ZipFile(out) as archive:
         assert archive.comment.startswith(b"1000 left out")
-
-
-def test_measuring_the_disk_ends_where_there_is_too_much(tmp_path: Path) -> None:
-    for number in range(100):
-        (tmp_path / f"{number}").touch()
-    assert used_bytes([tmp_path]) == 100 * packing.BLOCK
-    assert used_bytes([tmp_path], lambda used: used > 10 * packing.BLOCK) == 11 * packing.BLOCK
-
-
-def test_a_folder_that_cannot_be_opened_for_want_of_descriptors_is_too_deep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the limit met the opening of a folder, all below it counted as nothing."""
-    os.close(deep(tmp_path, 40, b"d"))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for more in range(1, 40, 7):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + more, hard))
-        try:
-            with pytest.raises(packing.TooDeep, match="too deep to be opened"):
-                used_bytes([tmp_path])
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def watched(monkeypatch: pytest.MonkeyPatch, *answers: int | Exception) -> tuple[list[str], int]:
-    """Have the disk watch measure this and no more; returns what it said, and how often it told."""
-    left, over, told = list(answers), threading.Event(), 0
-    said: list[str] = []
-
-    def used(*_: object) -> int:
-        if not left:
-            over.set()
-            return 0
-        if isinstance(answer := left.pop(0), Exception):
-            raise answer
-        return answer
-
-    def tell() -> bool:
-        nonlocal told
-        told += 1
-        return True
-
-    monkeypatch.setattr(watching, "used_bytes", used)
-    monkeypatch.setattr(watching, "DISK_SECONDS", 0.01)
-    watch = watching.DiskWatch([Path("/")], 1, tell, said.append)
-    watch.start()
-    assert over.wait(10)
-    watch.stop()
-    return said, told
-
-
-def test_a_disk_that_cannot_be_measured_once_is_measured_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    said, told = watched(monkeypatch, OSError("gone"), 2, OSError("gone"), 2, 2)
-    assert [line.split(":")[0] for line in said] == [
-        "cannot measure the disk this time", "cannot measure the disk this time", "stopping the job",
-    ]  # fmt: skip
-    assert told == 1
-
-
-def test_what_was_moved_while_it_was_measured_is_not_counted_twice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert watched(monkeypatch, 2, 1, 2, 1) == ([], 0)
-
-
-def test_a_job_is_stopped_for_folders_that_lie_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = packing.TooDeep("it has folders in folders, more than 400 deep")
-    assert watched(monkeypatch, deep, deep) == ([f"stopping the job: {deep}"], 1)
 
 
 @pytest.mark.parametrize("moment", [-(2**62), 0, 2**40, 2**62])
@@ -394,7 +282,7 @@ def test_every_name_is_given_once_and_soon() -> None:
 def test_nothing_is_kept_of_what_is_not_named() -> None:
     listed = Listed()
     listed.add("x" * 5000)
-    assert listed.paths == ["x" * packing.LONGEST_NAMED]
+    assert listed.paths == ["x" * tree.LONGEST_NAMED]
 
 
 def test_more_entries_than_fit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

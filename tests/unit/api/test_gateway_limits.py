@@ -17,7 +17,7 @@ from orchestrator_api.gateway import PROGRESS, REQUESTS
 from orchestrator_api.identity.rates import NO_LIMITS, Rates
 from orchestrator_api.places import Places
 from orchestrator_api.serving import GatewayProtocol
-from orchestrator_wire.s3 import SMALL_BYTES
+from orchestrator_wire.uploads import SMALL_BYTES
 from tests.support.builders import KEY, job_body
 from tests.support.loopback import served
 from tests.support.system import System

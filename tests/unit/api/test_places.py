@@ -28,7 +28,7 @@ from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
 from orchestrator_api.pacing import Turns
 from orchestrator_api.places import Places, Seat
 from orchestrator_api.submit import LARGE_AT_ONCE
-from orchestrator_wire.s3 import SMALL_BYTES
+from orchestrator_wire.uploads import SMALL_BYTES
 from tests.support.builders import service_body
 from tests.support.system import System, client
 from tests.unit.api.test_identity import a_file, bearer

@@ -4,8 +4,9 @@ import hashlib
 
 import pytest
 
-from orchestrator_wire.s3 import PART_BYTES, Location
+from orchestrator_wire.s3 import Location
 from orchestrator_wire.unsigned import takes_unsigned_writes
+from orchestrator_wire.uploads import PART_BYTES
 from tests.support.fake_s3 import fake_s3
 
 KEY = "jobs/a/inputs.zip"

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from orchestrator_wire import errors
-from orchestrator_wire.s3 import PART_BYTES, SMALL_BYTES, SMALL_PIECE_BYTES, Store
+from orchestrator_wire.s3 import Store
+from orchestrator_wire.uploads import PART_BYTES, SMALL_BYTES, SMALL_PIECE_BYTES
 from tests.support.fake_s3 import FakeS3
 
 Pair = tuple[FakeS3, Store]
@@ -51,7 +52,7 @@ async def test_small_pieces_are_kept_as_few(
     store: Pair, least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each costs fifty bytes beside its own: a part of five megabytes took three hundred."""
-    monkeypatch.setattr("orchestrator_wire.s3.SMALL_PIECE_BYTES", least)
+    monkeypatch.setattr("orchestrator_wire.uploads.SMALL_PIECE_BYTES", least)
     async with store[1].upload(KEY) as upload:
         for _ in range(300_000):
             await upload.write(b"x")
