@@ -1,6 +1,7 @@
 """Bodies: none is waited for for ever, and who sends many at once has them wait for each other."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,9 @@ SLOWEST_BYTES_PER_SECOND = 32 * 1024
 THERE_SECONDS, MOST_WAITED_FOR = 2.0, 5
 SHORTEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS = 0.002, 0.25
 LONGEST_WORK_SECONDS = 0.003
+# Jobs that are made in a second. While others are there, a user has its share of them, and may have
+# at once what it did not use for so long.
+JOBS_PER_SECOND, SAVED_SECONDS = 50.0, 1.0
 
 
 async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIterator[bytes]:
@@ -48,18 +52,20 @@ class Turns:
     """Callers in turn: of each, one piece of one body is taken in between two of another's.
 
     Who sends a hundred bodies would else have a hundred times the process of who sends one. And
-    what is large gives way to all others who are there, polls for instance, as if each had a share.
+    what is large gives way to all others who are there, polls for instance, as if each had a share;
+    so does a user who makes many jobs.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()
-        # When each caller last asked for anything, in that order.
-        self._seen: OrderedDict[str, float] = OrderedDict()
+        # When each caller last asked for anything, in that order. Until it is forgotten its turn
+        # is kept, too.
+        self._seen: OrderedDict[str, tuple[float, Turn]] = OrderedDict()
 
     def saw(self, caller: str) -> None:
         """Note that *caller* is there."""
-        self._seen[caller] = self._clock()
+        self._seen[caller] = self._clock(), self._turn(caller)
         self._seen.move_to_end(caller)
         self._forget()
 
@@ -70,7 +76,7 @@ class Turns:
 
     async def of(self, caller: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Pass *body* on, each piece when it is *caller*'s turn."""
-        turn, size = self._turns.setdefault(caller, Turn()), 0
+        turn, size = self._turn(caller), 0
         async for data in body:
             size += len(data)
             if size > SMALL_BYTES:
@@ -79,9 +85,17 @@ class Turns:
                 await turn.wait()
             yield data
 
+    def job_in(self, caller: str) -> float:
+        """Count one more job of *caller*'s, and return in how many seconds it may be made."""
+        others = min(self.others(caller), MOST_WAITED_FOR)
+        return self._turn(caller).job_in(self._clock(), others / JOBS_PER_SECOND)
+
+    def _turn(self, caller: str) -> "Turn":
+        return self._turns.setdefault(caller, Turn())
+
     def _forget(self) -> None:
         limit = self._clock() - THERE_SECONDS
-        while self._seen and next(iter(self._seen.values())) < limit:
+        while self._seen and next(iter(self._seen.values()))[0] < limit:
             self._seen.popitem(last=False)
 
 
@@ -91,6 +105,12 @@ class Turn:
     def __init__(self) -> None:
         self._lock, self._large = asyncio.Lock(), asyncio.Lock()
         self._owed = 0.0
+        self._next_job = -math.inf
+
+    def job_in(self, now: float, apart: float) -> float:
+        """Count a job that is made *apart* seconds after the one before; returns when it may be."""
+        self._next_job = max(self._next_job, now - SAVED_SECONDS) + apart
+        return max(0.0, self._next_job - now)
 
     async def wait(self) -> float:
         """Wait until the process has been once around; returns how many seconds that took."""

@@ -104,12 +104,7 @@ def test_no_credential_is_found_anywhere(place: Place, known: str) -> None:
     canary = f"canary-{secrets.token_hex(8)}"
     script = f"echo {canary}; until [ -e go ]; do sleep 0.2; done; exit 3"
     # What is planted: a job that prints it, and an object that has it in its name.
-    made = httpx2.post(
-        f"{place.front}/upload", headers=headers, data={"user_id": "1", "service": "example"},
-        files=[("file", ("run.sh", script.encode()))], timeout=60,
-    )  # fmt: skip
-    number = int(made.json()["id"])
-    place.made.append(f"orchestratorjob/job-{number}")
+    number = place.upload(script, headers=headers)
     place.apply("OrchestratorQuota", canary, {"onlyUsers": ["nobody"], "maxRunning": 1})
     until(lambda: canary in place.kubectl("logs", f"job-{number}-1", check=False), "it runs")
     running = logs(place) | {f"{name}, as it ran": text for name, text in objects(place).items()}

@@ -56,19 +56,11 @@ def unknown(place: Place, number: int) -> int:
     return most
 
 
-def job(place: Place, script: str) -> int:
-    made = httpx2.post(
-        f"{place.front}/upload", headers=bearer(OWNER), data={"user_id": OWNER, "service": "example"},
-        files=[("file", ("run.sh", script.encode()))], timeout=60,
-    )  # fmt: skip
-    assert made.status_code == 201, made.text
-    number = int(made.json()["id"])
-    place.made.append(f"orchestratorjob/job-{number}")
-    return number
-
-
 def test_whatever_is_asked_of_anothers_job_is_answered_as_if_there_were_none(door: Place) -> None:
-    ended, running = job(door, "echo mine > result"), job(door, "sleep 600")
+    ended, running = (
+        door.upload(script, user=int(OWNER), headers=bearer(OWNER))
+        for script in ("echo mine > result", "sleep 600")
+    )
     described = httpx2.get(f"{door.front}/api-docs/openapi.json").json()["paths"]
     paths = [path for path in described if "{job_id}" in path]
     assert len(paths) > 3

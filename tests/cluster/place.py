@@ -117,13 +117,15 @@ class Place:
         *,
         user: int = 1,
         service: str = "example",
+        headers: dict[str, str] | None = None,
     ) -> int:
         """Upload a run.sh, and other files by name; returns the job's number."""
         parts = [("file", ("run.sh", script.encode()))]
         parts += [("file", (name, data)) for name, data in (files or {}).items()]
+        form = {"user_id": str(user), "service": service}
         answer = httpx2.post(
-            f"{self.front}/upload", data={"user_id": str(user), "service": service}, files=parts, timeout=60
-        )  # fmt: skip
+            f"{self.front}/upload", headers=headers, data=form, files=parts, timeout=60
+        )
         assert answer.status_code == 201, answer.text
         number = int(answer.json()["id"])
         self.made.append(f"orchestratorjob/job-{number}")

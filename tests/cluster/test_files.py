@@ -150,7 +150,7 @@ def test_every_reader_gets_the_same_files(zoo: Path, tmp_path: Path, tool: str) 
 
 @pytest.mark.timeout(300)
 def test_more_files_than_an_old_zip_can_count(place: Place) -> None:
-    name = service(place, "many-files", resources={**SMALL, "ephemeralStorage": "1Gi"})
+    name = service(place, "many-files", resources={**SMALL, "cpu": "1", "ephemeralStorage": "1Gi"})
     number = place.upload("mkdir many; cd many; seq 70000 | split -l 1 -d -a 5 -", service=name)
     assert place.wait(number, seconds=200) == "Completed"
     with zipfile.ZipFile(io.BytesIO(place.poll(number).content)) as archive:

@@ -291,6 +291,54 @@ def test_who_asked_for_something_is_there_for_a_while() -> None:
     assert turns.others("b") == 0
 
 
+def test_while_others_are_there_a_user_makes_jobs_at_its_share() -> None:
+    """Fifty small uploads a second of one user had each of ten others take three times as long."""
+    now = 0.0
+    turns = Turns(lambda: now)
+    assert {turns.job_in("evil") for _ in range(1000)} == {0.0}
+    turns.saw("evil")
+    for number in range(10):
+        turns.saw(f"{number}")
+    # What it had not used for a second, and then ten in a second.
+    waits = [turns.job_in("evil") for _ in range(30)]
+    assert waits[:10] == [0.0] * 10
+    assert waits[10:] == pytest.approx([0.1 * n for n in range(1, 21)])
+    assert turns.job_in("0") == 0.0
+    # Who is slower than that waits for nothing, however long it goes on.
+    now = 10.0
+    turns.saw("0")
+    for _ in range(50):
+        now += 0.11
+        for number in range(10):
+            turns.saw(f"{number}")
+        assert turns.job_in("evil") == 0.0
+
+
+async def test_users_jobs_are_made_at_a_pace_and_those_of_who_speaks_for_many_are_not(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Door(IdentitySettings(api_keys_file=str(a_file(tmp_path))))
+    object.__setattr__(system.context, "door", keys)
+    asked: list[str] = []
+
+    def job_in(caller: str) -> float:
+        asked.append(caller)
+        return 0.3
+
+    monkeypatch.setattr(system.context.submissions.turns, "job_in", job_in)
+    for who, least, most in (("one", 0.3, 10), ("admin", 0, 0.3)):
+        began = time.monotonic()
+        answer = await system.rest.post(
+            "/upload",
+            data={"user_id": "1", "service": "example"},
+            files=[("file", ("run.sh", b"true"))],
+            headers=bearer(who),
+        )
+        assert answer.status_code == 201
+        assert least <= time.monotonic() - began < most, who
+    assert asked == ["one"]
+
+
 async def test_every_request_shows_who_is_there(system: System) -> None:
     assert system.context.submissions.turns.others("somebody else") == 0
     await system.rest.get("/download/1")
