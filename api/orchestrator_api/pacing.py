@@ -14,12 +14,14 @@ IDLE_SECONDS = 30.0
 SLOW_START_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 32 * 1024
 # A caller is there for so long after it asked for something; so many are given way to.
-THERE_SECONDS, MOST_WAITED_FOR = 2.0, 5
+THERE_SECONDS, MOST_WAITED_FOR = 2.0, 10
 SHORTEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS = 0.002, 0.25
 LONGEST_WORK_SECONDS = 0.003
+# Who sent nothing for a while need not give way at once: a body of a megabyte may come as it will.
+SAVED_WORK_SECONDS = 0.1
 # Jobs that are made in a second. While others are there, a user has its share of them, and may have
 # at once what it did not use for so long.
-JOBS_PER_SECOND, SAVED_SECONDS = 50.0, 1.0
+JOBS_PER_SECOND, SAVED_SECONDS = 50.0, 2.0
 
 
 async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIterator[bytes]:
@@ -104,8 +106,7 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock, self._large = asyncio.Lock(), asyncio.Lock()
-        self._owed = 0.0
-        self._next_job = -math.inf
+        self._next_piece = self._next_job = -math.inf
 
     def job_in(self, now: float, apart: float) -> float:
         """Count a job that is made *apart* seconds after the one before; returns when it may be."""
@@ -120,12 +121,12 @@ class Turn:
             return time.monotonic() - began
 
     async def give_way(self, others: int) -> None:
-        """Wait like that, and as long again for each of *others*: nothing, if it has rest."""
+        """Wait like that, and as long again for each of *others*, but for what was saved."""
         async with self._large:
-            self._owed += others * await self.wait()
-            if self._owed > SHORTEST_SLEEP_SECONDS:
-                owed, self._owed = min(self._owed, LONGEST_SLEEP_SECONDS), 0.0
-                await asyncio.sleep(owed)
+            apart, now = (1 + others) * await self.wait(), time.monotonic()
+            self._next_piece = max(self._next_piece, now - SAVED_WORK_SECONDS) + apart
+            if (owed := self._next_piece - now) > SHORTEST_SLEEP_SECONDS:
+                await asyncio.sleep(min(owed, LONGEST_SLEEP_SECONDS))
 
 
 class Breaks:

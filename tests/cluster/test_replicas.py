@@ -12,7 +12,7 @@ import pytest
 from local.paths import NAMESPACE, RELEASE
 from tests.cluster.place import Place, until
 
-DEPLOYMENT = f"deployment/{RELEASE}-api"
+DEPLOYMENT, USER = f"deployment/{RELEASE}-api", "950"
 
 
 def pods(place: Place) -> list[str]:
@@ -36,30 +36,28 @@ def replicas(chosen: Place) -> Iterator[list[str]]:
     until(lambda: len(pods(chosen)) == 1, "one replica is left")
 
 
-def upload(place: Place, url: str) -> int:
-    # Nobody's quota: the jobs wait, and the cluster has nothing else to do.
-    form = {"user_id": "950", "service": "example"}
+def upload(url: str) -> int:
+    form = {"user_id": USER, "service": "example"}
     answer = httpx2.post(
         f"{url}/upload", data=form, files=[("file", ("run.sh", b"true"))], timeout=60
     )
     assert answer.status_code == 201, answer.text
-    number = int(answer.json()["id"])
-    place.made.append(f"orchestratorjob/job-{number}")
-    return number
+    return int(answer.json()["id"])
 
 
 @pytest.fixture
-def shut(place: Place) -> None:
-    place.apply("OrchestratorQuota", "shut", {"onlyUsers": ["950"], "maxRunning": 0})
+def shut(place: Place) -> Iterator[None]:
+    """Have the user's jobs wait, so that the cluster has nothing else to do."""
+    place.apply("OrchestratorQuota", "shut", {"onlyUsers": [USER], "maxRunning": 0})
+    yield
+    place.clear(f"spec.userID={USER}")
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("shut")
-def test_numbers_are_used_once_and_known_everywhere_at_once(
-    place: Place, replicas: list[str]
-) -> None:
+def test_numbers_are_used_once_and_known_everywhere_at_once(replicas: list[str]) -> None:
     def one(n: int) -> int:
-        number = upload(place, replicas[n % 3])
+        number = upload(replicas[n % 3])
         # Another replica's watch may be behind; a 404 would lose the user's job.
         for other in replicas:
             answer = httpx2.get(f"{other}/download/{number}", timeout=60)
@@ -71,7 +69,7 @@ def test_numbers_are_used_once_and_known_everywhere_at_once(
     assert len(set(numbers)) == 90
     # One after the other they grow, at each replica.
     for url in replicas:
-        later = [upload(place, url) for _ in range(4)]
+        later = [upload(url) for _ in range(4)]
         assert later == sorted(later)
         assert not set(later) & set(numbers)
 
@@ -86,7 +84,7 @@ def test_a_replica_killed_under_load_loses_no_answered_upload_and_no_number_is_u
     def several(n: int) -> None:
         for _ in range(25):
             try:
-                answered.append(upload(place, replicas[n % 3]))
+                answered.append(upload(replicas[n % 3]))
             except httpx2.HTTPError:
                 continue  # the killed replica's; a portal would try again
 
@@ -103,4 +101,4 @@ def test_a_replica_killed_under_load_loses_no_answered_upload_and_no_number_is_u
     newest = max(answered)
     place.kubectl("delete", "orchestratorjob", f"job-{newest}")
     until(lambda: len(pods(place)) == 3, "the replica is back")
-    assert upload(place, place.front) not in answered
+    assert upload(place.front) not in answered

@@ -25,9 +25,7 @@ def run_races(place: Place, count: int, seed: int) -> list[str]:
     try:
         found = asyncio.run(races(count, seed))
     finally:
-        place.kubectl(
-            "delete", "orchestratorjobs", f"--field-selector=spec.service={SERVICE}", "--wait=false"
-        )
+        place.clear(f"spec.service={SERVICE}")
         place.forget()
     print(", ".join(f"{number} {phase}" for phase, number in sorted(found.ends.items())))
     return found.problems

@@ -430,10 +430,7 @@ def crowd(place: Place, size: Size, seed: int, log: Path) -> tuple[Crowd, Judgem
             )
             time.sleep(1)  # the API learns of the service by its watch
             made, judgement, problems = asyncio.run(_run(place, size, seed, log))
-            place.kubectl(
-                "delete", "orchestratorjobs", f"--field-selector=spec.service={SERVICE}",
-                "--wait=false",
-            )  # fmt: skip
+            place.clear(f"spec.service={SERVICE}")
             selector = f"--selector={labels.SERVICE}={SERVICE}"
             until(lambda: not place.kubectl("get", "pods", selector, "-oname"), "all pods are gone")
             return made, judgement, problems
