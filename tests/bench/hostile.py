@@ -11,6 +11,7 @@ an attack's name, if not all are wanted, or a setting of the chart, as `helm --s
 import asyncio
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -50,7 +51,9 @@ def form(user: str, data: bytes, where: str = "example") -> aiohttp.FormData:
 
 
 async def honest(user: str, took: dict[str, list[float]], until_then: float) -> None:
-    """Upload and poll as a user does, until a moment."""
+    """Upload and poll as a user does, at no one else's pace, until a moment."""
+    pause = random.Random(user)
+    await asyncio.sleep(pause.uniform(0, POLLS * PAUSE_SECONDS))
     async with aiohttp.ClientSession(DOOR, headers=bearer(user)) as session:
         for turn in range(10_000):
             if time.monotonic() > until_then:
@@ -61,7 +64,7 @@ async def honest(user: str, took: dict[str, list[float]], until_then: float) -> 
                 assert answer.status == 201, body
             took["upload"].append(time.perf_counter() - started)
             for _ in range(POLLS):
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS * pause.uniform(0.5, 1.5))
                 started = time.perf_counter()
                 async with session.get(f"/download/{body['id']}") as answer:
                     assert answer.status == 200
