@@ -1,4 +1,4 @@
-"""Bodies: none is waited for for ever, and who sends many at once has them wait for each other."""
+"""Bodies: none is waited for for ever; and callers in turn, when they send or submit much."""
 
 import asyncio
 import math
@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from weakref import WeakValueDictionary
 
-from orchestrator_api.errors import TooSlow
+from orchestrator_api.errors import TooManyRequests, TooSlow
 from orchestrator_wire.uploads import SMALL_BYTES
 
 IDLE_SECONDS = 30.0
@@ -17,11 +17,11 @@ SLOWEST_BYTES_PER_SECOND = 32 * 1024
 THERE_SECONDS, MOST_WAITED_FOR = 2.0, 10
 SHORTEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS = 0.002, 0.25
 LONGEST_WORK_SECONDS = 0.003
-# Who sent nothing for a while need not give way at once: a body of a megabyte may come as it will.
+# Who sent nothing for a while need not give way at once.
 SAVED_WORK_SECONDS = 0.1
-# Jobs that are made in a second. While others are there, a user has its share of them, and may have
-# at once what it did not use for so long.
-JOBS_PER_SECOND, SAVED_SECONDS = 50.0, 2.0
+# Jobs that are made in a second. While others are there, a user has its share of them, but at least
+# an eleventh; it may have at once what it did not use for so long, and wait for so long.
+JOBS_PER_SECOND, SAVED_SECONDS, LONGEST_WAIT_SECONDS = 50.0, 2.0, 2.0
 
 
 async def paced(body: AsyncIterator[bytes], *, drips: bool = False) -> AsyncIterator[bytes]:
@@ -54,8 +54,8 @@ class Turns:
     """Callers in turn: of each, one piece of one body is taken in between two of another's.
 
     Who sends a hundred bodies would else have a hundred times the process of who sends one. And
-    what is large gives way to all others who are there, polls for instance, as if each had a share;
-    so does a user who makes many jobs.
+    whoever goes on sending what is large gives way to all others who are there, with polls for
+    instance, as if each had a share; so does a user who goes on making jobs.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,13 +87,15 @@ class Turns:
                 await turn.wait()
             yield data
 
-    def job_in(self, caller: str) -> float:
-        """Count one more job of *caller*'s, and return in how many seconds it may be made."""
-        others = min(self.others(caller), MOST_WAITED_FOR)
-        return self._turn(caller).job_in(self._clock(), others / JOBS_PER_SECOND)
+    async def job(self, caller: str) -> None:
+        """Wait until *caller* may make one more job; raises TooManyRequests if that takes long."""
+        turn, others = self._turn(caller), min(self.others(caller), MOST_WAITED_FOR)
+        await asyncio.sleep(turn.job_in(self._clock(), others))
+        # Its turn is forgotten only once it has rested.
+        self.saw(caller)
 
     def _turn(self, caller: str) -> "Turn":
-        return self._turns.setdefault(caller, Turn())
+        return self._turns.get(caller) or self._turns.setdefault(caller, Turn())
 
     def _forget(self) -> None:
         limit = self._clock() - THERE_SECONDS
@@ -102,16 +104,24 @@ class Turns:
 
 
 class Turn:
-    """When the next piece of a caller may be taken in."""
+    """When the next piece of a caller may be taken in, and its next job be made."""
 
     def __init__(self) -> None:
         self._lock, self._large = asyncio.Lock(), asyncio.Lock()
         self._next_piece = self._next_job = -math.inf
 
-    def job_in(self, now: float, apart: float) -> float:
-        """Count a job that is made *apart* seconds after the one before; returns when it may be."""
-        self._next_job = max(self._next_job, now - SAVED_SECONDS) + apart
-        return max(0.0, self._next_job - now)
+    def job_in(self, now: float, others: int) -> float:
+        """Count one more job, and return in how many seconds it may be made.
+
+        Raises TooManyRequests, and does not count it, if that is too long.
+        """
+        if not others:
+            return 0.0
+        due = max(self._next_job, now - SAVED_SECONDS) + (1 + others) / JOBS_PER_SECOND
+        if due > now + LONGEST_WAIT_SECONDS:
+            raise TooManyRequests("Others are there, too: submit fewer jobs at once.")
+        self._next_job = due
+        return max(0.0, due - now)
 
     async def wait(self) -> float:
         """Wait until the process has been once around; returns how many seconds that took."""
@@ -124,9 +134,11 @@ class Turn:
         """Wait like that, and as long again for each of *others*, but for what was saved."""
         async with self._large:
             apart, now = (1 + others) * await self.wait(), time.monotonic()
-            self._next_piece = max(self._next_piece, now - SAVED_WORK_SECONDS) + apart
+            # Owed is never more than one sleep: the others may have gone by then.
+            due = max(self._next_piece, now - SAVED_WORK_SECONDS) + apart
+            self._next_piece = min(due, now + LONGEST_SLEEP_SECONDS)
             if (owed := self._next_piece - now) > SHORTEST_SLEEP_SECONDS:
-                await asyncio.sleep(min(owed, LONGEST_SLEEP_SECONDS))
+                await asyncio.sleep(owed)
 
 
 class Breaks:

@@ -3,7 +3,6 @@
 A failure on the way leaves nothing behind; a 201 is a promise that the job exists.
 """
 
-import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Collection
@@ -58,11 +57,8 @@ class Submissions:
     ) -> OrchestratorJob:
         """Store what *body* holds and create its job; raises ApiError and the wire's errors.
 
-        *caller* is whose share it takes of the places for large uploads, and of our time. A user
-        who makes many jobs waits a little before each while others are there.
+        *caller* is whose share it takes of the places for large uploads, and of our time.
         """
-        if known.only_user:
-            await asyncio.sleep(self.turns.job_in(caller))
         # Nobody can guess a key, so nobody can name another's bundle.
         key = object_key(secrets.token_hex(16), INPUTS)
         body = self.turns.of(caller, paced(body))

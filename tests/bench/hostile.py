@@ -210,8 +210,10 @@ def prepared(place: Place, *settings: str) -> Iterator[None]:
         with asked(place, SECRET, callers, *settings, door=DOOR):
             yield
     finally:
-        clear(place)
-        place.forget()
+        try:
+            clear(place)
+        finally:
+            place.forget()
 
 
 def clear(place: Place) -> None:

@@ -97,6 +97,8 @@ async def upload(request: Request, given: Given, known: Known, caller: Caller) -
     """Submit a job: its files, whom it is for, and the service to run it."""
     mark = boundary(request.headers.get("content-type", ""))
     check_length(request.headers.get("content-length", ""), given.services)
+    if known.only_user:
+        await given.submissions.turns.job(caller)
     with given.door.rates.uploading(caller):
         job = await given.submissions.submit(known, caller, mark, request.stream())
     given.jobs.live.put_new(job)

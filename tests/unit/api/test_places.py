@@ -1,6 +1,7 @@
 """What one caller may hold of what all share: places for large uploads, uploads, downloads."""
 
 import asyncio
+import gc
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ from orchestrator_api.identity.door import (
 )
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
-from orchestrator_api.pacing import Turns
+from orchestrator_api.pacing import LONGEST_SLEEP_SECONDS, Turn, Turns
 from orchestrator_api.places import Places, Seat
 from orchestrator_api.submit import LARGE_AT_ONCE
 from orchestrator_wire.uploads import SMALL_BYTES
@@ -291,27 +292,64 @@ def test_who_asked_for_something_is_there_for_a_while() -> None:
     assert turns.others("b") == 0
 
 
-def test_while_others_are_there_a_user_makes_jobs_at_its_share() -> None:
+class Clock:
+    """Time that passes in sleep alone, and who is there meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.turns = 0.0, Turns(lambda: self.now)
+        self.others: list[str] = []
+        monkeypatch.setattr(asyncio, "sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for name in self.others:
+            self.turns.saw(name)
+
+    async def jobs(self, caller: str, count: int) -> float:
+        """Make so many jobs one after the other; returns how many seconds that took."""
+        began = self.now
+        for _ in range(count):
+            await self.turns.job(caller)
+        return self.now - began
+
+
+async def test_while_others_are_there_a_user_makes_jobs_at_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Fifty small uploads a second of one user had each of ten others take three times as long."""
-    now = 0.0
-    turns = Turns(lambda: now)
-    assert {turns.job_in("evil") for _ in range(1000)} == {0.0}
-    turns.saw("evil")
-    for number in range(10):
-        turns.saw(f"{number}")
-    # What it had not used for two seconds, and then five in a second.
-    waits = [turns.job_in("evil") for _ in range(30)]
-    assert waits[:10] == pytest.approx([0.0] * 10)
-    assert waits[10:] == pytest.approx([0.2 * n for n in range(1, 21)])
-    assert turns.job_in("0") == 0.0
+    clock = Clock(monkeypatch)
+    assert await clock.jobs("evil", 1000) == 0
+    clock.others = [f"{number}" for number in range(10)]
+    await clock.sleep(0)
+    # What it had not used for two seconds, and then an eleventh of fifty in a second.
+    assert await clock.jobs("evil", 9) == 0
+    assert await clock.jobs("evil", 100) == pytest.approx(100 / (50 / 11), abs=0.1)
+    assert await clock.jobs("0", 1) == 0
     # Who is slower than that waits for nothing, however long it goes on.
-    now = 10.0
-    turns.saw("0")
     for _ in range(50):
-        now += 0.21
-        for number in range(10):
-            turns.saw(f"{number}")
-        assert turns.job_in("evil") == 0.0
+        await clock.sleep(0.23)
+        assert await clock.jobs("somebody", 1) == 0
+
+
+async def test_who_has_submitted_what_it_may_for_two_seconds_is_refused_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what it waits for is not forgotten, as it was two seconds after the last request."""
+    clock = Clock(monkeypatch)
+    clock.others = [f"{number}" for number in range(10)]
+    await clock.sleep(0)
+    turn, waits = clock.turns._turn("evil"), []
+    with pytest.raises(TooManyRequests):
+        while True:
+            waits.append(turn.job_in(clock.now, 10))
+    assert len(waits) == 18
+    assert 1.7 < waits[-1] <= 2
+    del turn
+    # As if the last of them had waited for all that time.
+    monkeypatch.setattr("orchestrator_api.pacing.Turn.job_in", lambda *_: 2.5)
+    await clock.turns.job("evil")
+    gc.collect()
+    assert "evil" in clock.turns._turns
 
 
 async def test_who_sends_something_large_now_and_then_gives_way_to_nobody(
@@ -325,28 +363,58 @@ async def test_who_sends_something_large_now_and_then_gives_way_to_nobody(
         slept.append(seconds)
         await sleep(seconds)
 
+    async def around(_: Turn) -> float:
+        return 0.001
+
+    async def body(pieces: int) -> AsyncIterator[bytes]:
+        for _ in range(pieces):
+            yield bytes(SMALL_BYTES // 2)
+
+    turns = Turns()
+    monkeypatch.setattr(asyncio, "sleep", asleep)
+    monkeypatch.setattr(Turn, "wait", around)
+    for number in range(10):
+        turns.saw(f"{number}")
+    for pieces, waits in ((8, False), (30, True)):
+        async for _ in turns.of("somebody", body(pieces)):
+            pass
+        assert any(slept) == waits
+
+
+async def test_what_was_owed_to_others_is_soon_forgotten_when_they_have_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    sleep, now = asyncio.sleep, 0.0
+
+    async def asleep(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(seconds)
+
     def work() -> None:
-        time.sleep(0.001)
+        time.sleep(0.05)
 
     async def working() -> None:
         while True:
             work()
             await sleep(0)
 
-    async def body(pieces: int) -> AsyncIterator[bytes]:
-        for _ in range(pieces):
-            yield bytes(SMALL_BYTES // 2)
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal now
+        for number in range(20):
+            if number == 10:
+                now = 100.0
+                slept.clear()
+            yield bytes(2 * SMALL_BYTES)
 
-    turns, busy = Turns(), asyncio.create_task(working())
+    turns, busy = Turns(lambda: now), asyncio.create_task(working())
     monkeypatch.setattr(asyncio, "sleep", asleep)
     for number in range(10):
         turns.saw(f"{number}")
-    for pieces, waits in ((8, False), (300, True)):
-        slept.clear()
-        async for _ in turns.of("somebody", body(pieces)):
-            pass
-        assert any(slept) == waits
+    async for _ in turns.of("somebody", body()):
+        pass
     busy.cancel()
+    assert sum(slept) < 2 * LONGEST_SLEEP_SECONDS
 
 
 async def test_users_jobs_are_made_at_a_pace_and_those_of_who_speaks_for_many_are_not(
@@ -356,22 +424,21 @@ async def test_users_jobs_are_made_at_a_pace_and_those_of_who_speaks_for_many_ar
     object.__setattr__(system.context, "door", keys)
     asked: list[str] = []
 
-    def job_in(caller: str) -> float:
+    async def job(caller: str) -> None:
         asked.append(caller)
-        return 0.3
+        if len(asked) > 1:
+            raise TooManyRequests("too many")
 
-    monkeypatch.setattr(system.context.submissions.turns, "job_in", job_in)
-    for who, least, most in (("one", 0.3, 10), ("admin", 0, 0.3)):
-        began = time.monotonic()
+    monkeypatch.setattr(system.context.submissions.turns, "job", job)
+    for who, status in (("one", 201), ("one", 429), ("admin", 201)):
         answer = await system.rest.post(
             "/upload",
             data={"user_id": "1", "service": "example"},
             files=[("file", ("run.sh", b"true"))],
             headers=bearer(who),
         )
-        assert answer.status_code == 201
-        assert least <= time.monotonic() - began < most, who
-    assert asked == ["one"]
+        assert answer.status_code == status
+    assert asked == ["one", "one"]
 
 
 async def test_every_request_shows_who_is_there(system: System) -> None:
