@@ -24,8 +24,7 @@ from pathlib import Path
 
 import aiohttp
 
-from local.paths import API_IP, JOBS_NAMESPACE, RELEASE
-from orchestrator_wire.kube import resources_path
+from local.paths import API_IP, RELEASE
 from tests.cluster.keys import asked, bearer, key
 from tests.cluster.place import Place, until
 from tests.cluster.test_life import SMALL, service
@@ -218,11 +217,10 @@ def prepared(place: Place, *settings: str) -> Iterator[None]:
 
 def clear(place: Place) -> None:
     """Remove the jobs of everybody, and wait until nobody has anything to do with them any more."""
-    path = resources_path(JOBS_NAMESPACE, "orchestratorjobs")
 
     def gone(user: str) -> bool:
-        found = place.kubectl("get", "--raw", f"{path}?fieldSelector=spec.userID={user}&limit=1")
-        return not json.loads(found)["items"]
+        selector = f"--field-selector=spec.userID={user}"
+        return not place.kubectl("get", "orchestratorjobs", selector, "-oname")
 
     everybody = (*HONEST, MALLORY, SUBMITTER)
     for user in everybody:

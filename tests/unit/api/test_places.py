@@ -352,16 +352,24 @@ async def test_who_has_submitted_what_it_may_for_two_seconds_is_refused_more(
     assert "evil" in clock.turns._turns
 
 
-async def test_who_sends_something_large_now_and_then_gives_way_to_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Honest users' uploads of half a megabyte waited for all others, as a flood does."""
-    slept: list[float] = []
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Give how long each sleep is, in seconds, as they come."""
+    found: list[float] = []
     sleep = asyncio.sleep
 
     async def asleep(seconds: float) -> None:
-        slept.append(seconds)
+        found.append(seconds)
         await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", asleep)
+    return found
+
+
+async def test_who_sends_something_large_now_and_then_gives_way_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, slept: list[float]
+) -> None:
+    """Honest users' uploads of half a megabyte waited for all others, as a flood does."""
 
     async def around(_: Turn) -> float:
         return 0.001
@@ -371,7 +379,6 @@ async def test_who_sends_something_large_now_and_then_gives_way_to_nobody(
             yield bytes(SMALL_BYTES // 2)
 
     turns = Turns()
-    monkeypatch.setattr(asyncio, "sleep", asleep)
     monkeypatch.setattr(Turn, "wait", around)
     for number in range(10):
         turns.saw(f"{number}")
@@ -382,14 +389,9 @@ async def test_who_sends_something_large_now_and_then_gives_way_to_nobody(
 
 
 async def test_what_was_owed_to_others_is_soon_forgotten_when_they_have_gone(
-    monkeypatch: pytest.MonkeyPatch,
+    slept: list[float],
 ) -> None:
-    slept: list[float] = []
-    sleep, now = asyncio.sleep, 0.0
-
-    async def asleep(seconds: float) -> None:
-        slept.append(seconds)
-        await sleep(seconds)
+    now = 0.0
 
     def work() -> None:
         time.sleep(0.05)
@@ -397,7 +399,7 @@ async def test_what_was_owed_to_others_is_soon_forgotten_when_they_have_gone(
     async def working() -> None:
         while True:
             work()
-            await sleep(0)
+            await asyncio.sleep(0)
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal now
@@ -408,7 +410,6 @@ async def test_what_was_owed_to_others_is_soon_forgotten_when_they_have_gone(
             yield bytes(2 * SMALL_BYTES)
 
     turns, busy = Turns(lambda: now), asyncio.create_task(working())
-    monkeypatch.setattr(asyncio, "sleep", asleep)
     for number in range(10):
         turns.saw(f"{number}")
     async for _ in turns.of("somebody", body()):
