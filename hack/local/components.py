@@ -64,6 +64,7 @@ def components(sandbox_image: str) -> dict[str, Component]:
     """Write the configuration files and return the table, in the order of starting."""
     CONFIG.mkdir(parents=True, exist_ok=True)
     (CONFIG / "containerd.toml").write_text(configs.containerd(sandbox_image))
+    (CONFIG / "gvisor.toml").write_text(configs.gvisor())
     (CONFIG / "audit.yaml").write_text(yaml.safe_dump(configs.AUDIT))
     (CONFIG / "kubelet.yaml").write_text(yaml.safe_dump(configs.kubelet()))
     (CONFIG / "Corefile").write_text(configs.corefile())
@@ -94,7 +95,8 @@ def components(sandbox_image: str) -> dict[str, Component]:
                 _kubeconfig("kubelet"),
                 f"--hostname-override={NODE}",
                 f"--node-ip={LINK_NODE}",
-                f"--root-dir={STATE}/kubelet",
+                # Where gVisor looks for the volumes of pods. The cluster has a /var/lib of its own.
+                "--root-dir=/var/lib/kubelet",
                 f"--node-labels={POOL_LABELS}",
             ),
             _answers("http://127.0.0.1:10248/healthz"),

@@ -12,7 +12,7 @@ from local.paths import (
     RELEASE,
     STATE,
 )
-from local.toolchain import BIN
+from local.toolchain import BIN, GVISOR, GVISOR_SHIM
 
 CONFIG = STATE / "config"
 
@@ -130,7 +130,22 @@ runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
 BinaryName = '{BIN}/runc'
 SystemdCgroup = false
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runsc]
+runtime_type = 'io.containerd.runsc.v1'
+runtime_path = '{GVISOR_SHIM}'
+# By which a pod tells gVisor the volumes that its containers share.
+pod_annotations = ['dev.gvisor.*']
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runsc.options]
+TypeUrl = 'io.containerd.runsc.v1.options'
+ConfigPath = '{CONFIG}/gvisor.toml'
 """
+
+
+def gvisor() -> str:
+    """Return the configuration of gVisor's shim."""
+    return f"binary_name = '{GVISOR}'\n"
 
 
 def corefile() -> str:

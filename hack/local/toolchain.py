@@ -1,6 +1,7 @@
 """The programs of the local cluster: Debian packages, a Go compiler, and what it builds."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from local.paths import (
     CACHE,
     GATEWAY_MODULE,
     GO_MODULE,
+    GVISOR_MODULE,
     KWOK_MODULE,
     MINIO_MODULE,
     ROOT,
@@ -63,6 +65,16 @@ _STAMPED = (
 
 
 @dataclass(frozen=True)
+class Mended:
+    """Words in a file of a dependency that are built as other ones."""
+
+    dependency: str
+    file: str
+    words: str
+    instead: str
+
+
+@dataclass(frozen=True)
 class Program:
     """One Go program: the package of its main, linker flags, build tags, whether it needs C."""
 
@@ -71,6 +83,7 @@ class Program:
     tags: str = ""
     cgo: bool = False
     module: Path = GO_MODULE
+    mended: Mended | None = None
 
 
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
@@ -106,7 +119,8 @@ BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS).replace(str(ROOT), "")])
 
 
 def _of_tests(name: str, program: Program) -> Path:
-    return CACHE / "bin" / digest([program.module, program.package, program.ldflags]) / name
+    words = (program.package, program.ldflags, repr(program.mended))
+    return CACHE / "bin" / digest([program.module, *words]) / name
 
 
 # For tests alone, so nothing else waits for them: nodes without machines, and a chart's reviewer.
@@ -114,6 +128,18 @@ _KWOK = Program("sigs.k8s.io/kwok/cmd/kwok", module=KWOK_MODULE)
 KWOK = _of_tests("kwok", _KWOK)
 _SCORE = Program("github.com/zegl/kube-score/cmd/kube-score", module=SCORE_MODULE)
 SCORE = _of_tests("kube-score", _SCORE)
+# The stronger wall of `runtimeClassName`. containerd looks for the two only once a pod asks for it.
+_GVISOR = Program("gvisor.dev/gvisor/runsc", module=GVISOR_MODULE)
+_GVISOR_SHIM = Program(
+    "gvisor.dev/gvisor/shim",
+    module=GVISOR_MODULE,
+    # It insists on a score that only CAP_SYS_RESOURCE can give (as in `configs.containerd`).
+    mended=Mended(
+        "gvisor.dev/gvisor", "pkg/shim/v1/manager.go", "oomScoreMax = -999", "oomScoreMax = 0"
+    ),
+)
+GVISOR = _of_tests("runsc", _GVISOR)
+GVISOR_SHIM = _of_tests("containerd-shim-runsc-v1", _GVISOR_SHIM)
 # The kinds of the Gateway API, as the modules' cache has them: what an example is held against.
 _GATEWAY = "sigs.k8s.io/gateway-api"
 
@@ -231,6 +257,12 @@ def build_score(note: Note) -> None:
     _build_once(_SCORE, SCORE, note)
 
 
+def build_gvisor(note: Note) -> None:
+    """Build gVisor, which gives a job a kernel of its own, unless the cache has it."""
+    _build_once(_GVISOR, GVISOR, note)
+    _build_once(_GVISOR_SHIM, GVISOR_SHIM, note)
+
+
 def fetch_gateway_kinds(note: Note) -> None:
     """Fetch the definitions of the Gateway API's kinds, unless the cache has them."""
     if not gateway_kinds():
@@ -241,9 +273,14 @@ def fetch_gateway_kinds(note: Note) -> None:
 
 def gateway_kinds() -> list[Path]:
     """Return the definitions of the Gateway API's kinds; none when they were not fetched."""
-    required = (GATEWAY_MODULE / "go.mod").read_text().split("require ")[1].split()
-    folder = CACHE / "go/mod" / "@".join(required) / "config/crd/standard"
-    return sorted(folder.glob("*.yaml"))
+    return sorted(_source(_GATEWAY, GATEWAY_MODULE).glob("config/crd/standard/*.yaml"))
+
+
+def _source(dependency: str, module: Path) -> Path:
+    """Return where the modules' cache has a dependency, once it was downloaded."""
+    line = rf"\s{re.escape(dependency)} (v\S+)"
+    [version] = re.findall(line, (module / "go.mod").read_text())
+    return CACHE / "go/mod" / f"{dependency}@{version}"
 
 
 def _build_once(program: Program, target: Path, note: Note) -> None:
@@ -256,9 +293,29 @@ def _build(program: Program, target: Path, note: Note) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}")
     flags = ["-tags", program.tags, "-ldflags", program.ldflags]
+    if program.mended:
+        mod = _with_mended(program.mended, program.module, target.parent, note)
+        flags += ["-modfile", str(mod)]
     words = ["build", "-o", str(fresh), *flags, program.package]
     _run_go(words, program.module, note, cgo=program.cgo)
     fresh.rename(target)
+
+
+def _with_mended(mended: Mended, module: Path, folder: Path, note: Note) -> Path:
+    """Write a go.mod that takes a dependency from a copy, in which the words are other ones."""
+    _run_go(["mod", "download", mended.dependency], module, note)
+    copy, mod = folder / "source", folder / "go.mod"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(_source(mended.dependency, module), copy)
+    file = copy / mended.file
+    text = file.read_text()
+    if text.count(mended.words) != 1:
+        raise StepFailed(f"{file} does not hold `{mended.words}` once: look at what it has now.")
+    file.write_text(text.replace(mended.words, mended.instead))
+    shutil.copy(module / "go.sum", folder)
+    replaced = f"\nreplace {mended.dependency} => {copy}\n"
+    mod.write_text((module / "go.mod").read_text() + replaced)
+    return mod
 
 
 def _run_go(words: list[str], module: Path, note: Note, *, cgo: bool = False) -> None:

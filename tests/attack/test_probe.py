@@ -47,8 +47,9 @@ SHOWS_NOTHING = {
 }  # fmt: skip
 
 
-def probed(place: Place) -> dict[str, Any]:
-    number = place.upload("exec python3 probe.py > table", {"probe.py": PROBE.encode()})
+def probed(place: Place, name: str = "example") -> dict[str, Any]:
+    files = {"probe.py": PROBE.encode()}
+    number = place.upload("exec python3 probe.py > table", files, service=name)
     assert place.wait(number) == "Completed", place.poll(number).text
     found: dict[str, Any] = json.loads(unzip(place.poll(number).content)["table"])
     return found

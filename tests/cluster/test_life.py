@@ -1,6 +1,8 @@
 """Whatever becomes of a job: the right phase, a reason that a person understands, and its bytes."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,9 +15,11 @@ from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
 
 SMALL = {"cpu": "100m", "memory": "64Mi", "ephemeralStorage": "64Mi"}
+Numbers = dict[str, int]
+Corpus = dict[str, tuple[str, str, str, str]]
 # Name → run.sh, the phase and reason that it must end in, what its log or message must hold, and
 # a file that must be in what it left.
-CORPUS: dict[str, tuple[str, str, str, str]] = {
+CORPUS: Corpus = {
     "ends well": ("echo x > out", "Completed", "Succeeded", "exit code 0"),
     "writes nothing": ("true", "Completed", "Succeeded", "exit code 0"),
     "is empty": ("", "Completed", "Succeeded", "exit code 0"),
@@ -83,28 +87,34 @@ def service(place: Place, name: str, **spec: Any) -> str:
     return name
 
 
-@pytest.fixture(scope="module")
-def corpus(chosen: Place) -> Any:
-    """Upload all of them at once, and wait for each in its own test."""
+@contextmanager
+def uploaded(place: Place, name: str, corpus: Corpus = CORPUS, **spec: Any) -> Iterator[Numbers]:
+    """Upload all of them at once, to be waited for one by one."""
     # With a list of its own: what one test made is taken away at that test's end.
-    chosen = replace(chosen, made=[])
-    name = service(
-        chosen, "corpus", deadlineSeconds=30, results={"maxBytes": 20_000_000},
-    )  # fmt: skip
-    chosen.apply("OrchestratorQuota", "corpus", {"services": [name], "maxRunningPerUser": 10})
-    numbers = {
-        key: chosen.upload(script, service=name, user=500 + n)
-        for n, (key, (script, *_)) in enumerate(CORPUS.items())
+    place = replace(place, made=[])
+    service(place, name, **{"deadlineSeconds": 30, "results": {"maxBytes": 20_000_000}, **spec})
+    place.apply("OrchestratorQuota", name, {"services": [name], "maxRunningPerUser": 10})
+    yield {
+        key: place.upload(script, service=name, user=500 + n)
+        for n, (key, (script, *_)) in enumerate(corpus.items())
     }
-    yield numbers
-    chosen.forget()
+    place.forget()
+
+
+@pytest.fixture(scope="module")
+def corpus(chosen: Place) -> Iterator[Numbers]:
+    with uploaded(chosen, "corpus") as numbers:
+        yield numbers
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", CORPUS)
-def test_a_run_sh_that(place: Place, corpus: dict[str, int], name: str) -> None:
-    script, phase, reason, words = CORPUS[name]
-    number = corpus[name]
+def test_a_run_sh_that(place: Place, corpus: Numbers, name: str) -> None:
+    ends_as_told(place, corpus[name], CORPUS[name])
+
+
+def ends_as_told(place: Place, number: int, told: tuple[str, str, str, str]) -> None:
+    script, phase, reason, words = told
     place.wait(number, seconds=200)
     status = place.job(number)["status"]
     assert (status["phase"], status["reason"]) == (phase, reason), status

@@ -81,7 +81,7 @@ def test_no_program_of_the_cluster_has_a_version_with_a_known_hole(module: str, 
     assert low == {}
 
 
-@pytest.mark.parametrize("folder", ["gateway", "go", "kwok", "minio", "score"])
+@pytest.mark.parametrize("folder", ["gateway", "go", "gvisor", "kwok", "minio", "score"])
 def test_every_go_module_is_pinned_with_its_hash(folder: str) -> None:
     text = (ROOT / f"hack/local/{folder}/go.mod").read_text()
     sums = (ROOT / f"hack/local/{folder}/go.sum").read_text()

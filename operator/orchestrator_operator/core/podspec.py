@@ -29,6 +29,13 @@ UNPACKED_RATIO = 8
 AGENT = {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"}
 # What a pod takes up beside its job, in thousandths.
 OVERHEAD = {**vector(AGENT), "pods": 1000}
+# What gVisor must be told of the volumes that both containers have: else each has FIFOs of its own.
+# The sizes of the volumes hold there, too. Other runtimes are not told, and would not listen.
+SHARED = {
+    f"dev.gvisor.spec.mount.{volume}.{key}": value
+    for volume in ("work", "job", "tmp")
+    for key, value in {"share": "pod", "type": "bind", "options": "rw"}.items()
+}
 # Where a service's reference data is.
 DATA = "/data"
 
@@ -56,7 +63,7 @@ def build(
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(job, pool),
+        "metadata": _metadata(job, spec, pool),
         "spec": {
             "activeDeadlineSeconds": spec.deadline_seconds + grace + START_SLACK_SECONDS,
             "automountServiceAccountToken": False,
@@ -101,7 +108,9 @@ def _for_this_job(spec: ServiceSpec, job: OrchestratorJob) -> ServiceSpec:
     return spec.model_copy(update={"resources": resources, "deadline_seconds": deadline})
 
 
-def _metadata(job: OrchestratorJob, pool: OrchestratorNodePool) -> dict[str, Any]:
+def _metadata(
+    job: OrchestratorJob, spec: ServiceSpec, pool: OrchestratorNodePool
+) -> dict[str, Any]:
     attempt = job.status.attempt
     return {
         "name": pod_name(job.metadata.name, attempt),
@@ -112,7 +121,10 @@ def _metadata(job: OrchestratorJob, pool: OrchestratorNodePool) -> dict[str, Any
             labels.SERVICE: job.spec.service,
             labels.POOL: pool.metadata.name,
         },
-        "annotations": {labels.USER: job.spec.user_id},
+        "annotations": {
+            labels.USER: job.spec.user_id,
+            **(SHARED if spec.runtime_class_name else {}),
+        },
         "ownerReferences": [
             {
                 "apiVersion": API_VERSION,

@@ -1,0 +1,109 @@
+"""Jobs behind gVisor, by their service's `runtimeClassName`: a kernel of their own, the rest as ever."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from local.paths import LINK_HOST
+from tests.attack.stranger import Stranger
+from tests.attack.test_network import (
+    DIAL,
+    ROOMY,
+    gateways,
+    in_a_job,
+    of_the_node,
+    of_the_pods,
+    open_ones,
+    services,
+)
+from tests.attack.test_probe import probed
+from tests.cluster.place import Place, until
+from tests.cluster.test_job import unzip
+from tests.cluster.test_life import CORPUS, Numbers, ends_as_told, service, uploaded
+
+NAME = "gvisor"
+RUNTIME = {
+    "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": NAME},
+    "handler": "runsc",
+}  # fmt: skip
+# All of a pod is one process of the node there: the kernel kills that, and not what is in it.
+ELSE_IN_MEMORY = {name for name in CORPUS if "too much memory" in name}
+AS_EVER = {name: told for name, told in CORPUS.items() if name not in ELSE_IN_MEMORY}
+
+
+@pytest.fixture(scope="module")
+def walled(chosen: Place) -> Iterator[str]:
+    """Give a service whose jobs run behind gVisor."""
+    chosen = replace(chosen, made=[])
+    chosen.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(RUNTIME))
+    yield service(chosen, "walled", runtimeClassName=NAME, resources=ROOMY)
+    chosen.forget()
+    chosen.kubectl("delete", "runtimeclass", NAME)
+
+
+@pytest.fixture(scope="module")
+def corpus(chosen: Place, walled: str) -> Iterator[Numbers]:
+    with uploaded(chosen, f"{walled}-corpus", AS_EVER, runtimeClassName=NAME) as numbers:
+        yield numbers
+
+
+def test_a_job_has_a_kernel_that_is_not_the_nodes(place: Place, walled: str) -> None:
+    def release(name: str) -> str:
+        number = place.upload("uname -r > kernel", service=name)
+        assert place.wait(number) == "Completed", place.poll(number).text
+        return unzip(place.poll(number).content)["kernel"].decode().strip()
+
+    assert release(walled).endswith("-gvisor")
+    # The counter-proof.
+    assert release("example") == os.uname().release
+
+
+def test_whatever_a_job_tries_is_refused_or_done_to_its_own_kernel(
+    place: Place, walled: str, golden: Callable[[str, Any], None]
+) -> None:
+    golden("probe-gvisor.yaml", probed(place, walled))
+
+
+def test_a_job_reaches_the_gateway_and_nobody_else(
+    place: Place, walled: str, stranger: Stranger
+) -> None:
+    # That all these do listen, and that a policy is what closes them, test_network shows.
+    targets = sorted({
+        ("tcp", "169.254.169.254", 80), ("tcp", LINK_HOST, 22), ("tcp", LINK_HOST, 5000),
+        *of_the_node(place, stranger), *services(place), *of_the_pods(place),
+    })  # fmt: skip
+    for outcomes in in_a_job(place, walled, DIAL, json.dumps(targets), "[0, 1]"):
+        assert open_ones(targets, outcomes) == gateways(place)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", AS_EVER)
+def test_a_run_sh_that(place: Place, corpus: Numbers, name: str) -> None:
+    ends_as_told(place, corpus[name], AS_EVER[name])
+
+
+def test_a_job_that_needs_too_much_memory_is_told_so_and_what_was_saved_is_kept(
+    place: Place, walled: str
+) -> None:
+    number = place.upload(
+        "echo x > out; until [ -e go ]; do sleep 0.1; done; exec python3 -c 'x = bytearray(10**10)'",
+        service=walled,
+    )
+    place.wait(number, "Running")
+
+    def saved() -> bool:
+        answer = httpx2.get(f"{place.front}/download_partial/{number}", timeout=60)
+        return answer.status_code == 200 and "out" in unzip(answer.content)
+
+    until(saved, "what it wrote is saved")
+    place.kubectl("exec", f"job-{number}-1", "--container=main", "--", "touch", "/work/go")
+    assert place.wait(number) == "Failed"
+    status = place.job(number)["status"]
+    assert (status["reason"], status["attempt"]) == ("OOMKilled", 1)
+    assert saved()
