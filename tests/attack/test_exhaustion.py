@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.cluster.place import Place, until
 from tests.cluster.test_job import unzip
-from tests.cluster.test_life import SMALL, service
+from tests.cluster.test_life import SMALL, Numbers, service
 
 OUT_OF_MEMORY, OUT_OF_DISK = ("Failed", "OOMKilled"), ("Failed", "DiskLimitExceeded")
 OUT_OF_TIME, WELL = ("Failed", "DeadlineExceeded"), ("Completed", "Succeeded")
@@ -25,9 +26,10 @@ def python(text: str) -> str:
     return f"exec python3 -c '\n{text}\n'"
 
 
+Offenders = dict[str, tuple[str, tuple[str, str]]]
 # Name → run.sh, and the end that it must come to. Log floods, full disks and too much memory are
 # in tests/cluster/test_life.py.
-OFFENDERS: dict[str, tuple[str, tuple[str, str]]] = {
+OFFENDERS: Offenders = {
     "starts threads": (
         python("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()"),
         EITHER,
@@ -106,34 +108,42 @@ def conditions(place: Place) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def offenders(chosen: Place) -> Iterator[dict[str, int]]:
+@contextmanager
+def offending(place: Place, name: str, offenders: Offenders, **spec: Any) -> Iterator[Numbers]:
     """Start all of them beside a neighbour who does his work; none may be felt by the node."""
-    chosen = replace(chosen, made=[])
-    name = service(
-        chosen, "offenders", deadlineSeconds=15, results={"maxBytes": 60_000_000},
-        resources={**SMALL, "cpu": "150m"},
+    place = replace(place, made=[])
+    service(
+        place, name, deadlineSeconds=15, results={"maxBytes": 60_000_000},
+        resources={**SMALL, "cpu": "150m"}, **spec,
     )  # fmt: skip
-    chosen.apply("OrchestratorQuota", "offenders", {"services": [name]})
-    before = conditions(chosen)
-    neighbour = chosen.upload(WORK)
-    numbers = {
-        key: chosen.upload(script, service=name, user=700 + n)
-        for n, (key, (script, _)) in enumerate(OFFENDERS.items())
+    place.apply("OrchestratorQuota", name, {"services": [name]})
+    before = conditions(place)
+    neighbour = place.upload(WORK)
+    yield {
+        key: place.upload(script, service=name, user=700 + n)
+        for n, (key, (script, _)) in enumerate(offenders.items())
     }
-    yield numbers
-    assert chosen.wait(neighbour) == "Completed"
-    assert unzip(chosen.poll(neighbour).content)["done"] == b"done\n"
-    chosen.forget()
-    assert conditions(chosen) == before
+    assert place.wait(neighbour) == "Completed"
+    assert unzip(place.poll(neighbour).content)["done"] == b"done\n"
+    place.forget()
+    assert conditions(place) == before
+
+
+@pytest.fixture(scope="module")
+def offenders(chosen: Place) -> Iterator[Numbers]:
+    with offending(chosen, "offenders", OFFENDERS) as numbers:
+        yield numbers
 
 
 @pytest.mark.parametrize("name", OFFENDERS)
-def test_a_run_sh_that(place: Place, offenders: dict[str, int], name: str) -> None:
-    number = offenders[name]
+def test_a_run_sh_that(place: Place, offenders: Numbers, name: str) -> None:
+    comes_to(place, offenders[name], OFFENDERS[name][1])
+
+
+def comes_to(place: Place, number: int, end: tuple[str, str]) -> None:
     place.wait(number, seconds=100)
     status = place.job(number)["status"]
-    phase, reasons = OFFENDERS[name][1]
+    phase, reasons = end
     assert status["phase"] == phase, status
     assert status["reason"] in reasons.split(" or "), status
     assert status["attempt"] == 1
