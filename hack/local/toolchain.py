@@ -54,6 +54,8 @@ BROWSER = {"chromium": "/usr/bin/chromium"}
 # Unpacked, not installed: an installed one would serve port 80 of whoever runs the tests.
 PROXY_PACKAGES = ("haproxy", "nginx")
 PROXIES = CACHE / f"proxies-{digest(PROXY_PACKAGES)}"
+# Of a dependency that is mended, while it is built.
+_COPY = "source"
 _HINT = "Check that Debian's package mirror can be reached."
 
 _VERSION = "k8s.io/component-base/version"
@@ -299,12 +301,13 @@ def _build(program: Program, target: Path, note: Note) -> None:
     words = ["build", "-o", str(fresh), *flags, program.package]
     _run_go(words, program.module, note, cgo=program.cgo)
     fresh.rename(target)
+    shutil.rmtree(target.parent / _COPY, ignore_errors=True)
 
 
 def _with_mended(mended: Mended, module: Path, folder: Path, note: Note) -> Path:
     """Write a go.mod that takes a dependency from a copy, in which the words are other ones."""
     _run_go(["mod", "download", mended.dependency], module, note)
-    copy, mod = folder / "source", folder / "go.mod"
+    copy, mod = folder / _COPY, folder / "go.mod"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(_source(mended.dependency, module), copy)
     file = copy / mended.file

@@ -1,6 +1,7 @@
 """The agent's one run: start, inputs, isolation, gate, results, end."""
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -30,6 +31,12 @@ from orchestrator_agent.watching import DiskWatch, Reporter
 START_SECONDS = STAGE_SECONDS = 600.0
 # How long the user's container may take to come through the gate once the pod is told to end.
 STILLBORN_SECONDS = 2.0
+# After how long without it the administrator is told what may be wrong.
+LATE_SECONDS = 60.0
+LATE = (
+    "the user's container has not come through its gate. Its image may still be on its way; behind "
+    "gVisor, see that containerd passes it the pod's annotations (pod_annotations, dev.gvisor.*)"
+)
 # How much later the one container may hear of the end of its pod than the other.
 BOTH_TOLD_SECONDS = 10.0
 LOG_TAIL_BYTES = 2000
@@ -124,7 +131,11 @@ class Agent:
         for watch in (snapshots, Reporter(self.gateway, lambda: gate.progress), disk):
             watch.start()
         told_at, passed_on = 0.0, False
+        late_at = time.monotonic() + LATE_SECONDS
         while not gate.wait(0.5):
+            if not gate.started and time.monotonic() > late_at:
+                say(LATE)
+                late_at = math.inf
             if not self.told_to_end:
                 continue
             if gate.started:

@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orchestrator_agent
 
@@ -49,7 +50,7 @@ class PlainPod:
         self.agent: subprocess.Popen[bytes] | None = None
         self.main: subprocess.Popen[bytes] | None = None
 
-    def start_agent(
+    def environment(
         self,
         *,
         isolation: str = "Required",
@@ -57,8 +58,9 @@ class PlainPod:
         result_bytes: int = 1 << 30,
         disk_bytes: int = 1 << 30,
         snapshot_bytes: int = 1 << 30,
-    ) -> None:
-        env = {
+    ) -> dict[str, str]:
+        """Return what the agent is told."""
+        return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(PACKAGE.parent),
             "GATEWAY": self._gateway,
@@ -72,9 +74,12 @@ class PlainPod:
             "SNAPSHOT_BYTES": str(snapshot_bytes),
             "NETWORK_ISOLATION": isolation,
         }
+
+    def start_agent(self, **settings: Any) -> None:
+        """Start the agent, told what `environment` returns."""
         self.agent = subprocess.Popen(
             [sys.executable, "-s", "-S", "-m", "orchestrator_agent"],
-            env=env,
+            env=self.environment(**settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator_crds import labels
 from orchestrator_crds.amounts import amount
 from orchestrator_operator.core.nodes import ClusterNode
 from orchestrator_operator.core.podspec import Surroundings, build
@@ -38,6 +39,15 @@ def test_the_pod_is_the_golden_one(golden: Callable[[str, Any], None]) -> None:
     pool = a_pool(tolerations=TOLERATIONS)
     pod = build(submitted(attempt=2), service, pool, AROUND)
     golden("pod.yaml", pod)
+
+
+def test_a_runtime_class_is_told_which_volumes_are_shared() -> None:
+    plain = build(submitted(), a_service(), a_pool(), AROUND)
+    assert set(plain["metadata"]["annotations"]) == {labels.USER}
+    walled = build(submitted(), a_service(runtimeClassName="kata"), a_pool(), AROUND)
+    told = set(walled["metadata"]["annotations"]) - {labels.USER}
+    shared = {volume["name"] for volume in walled["spec"]["volumes"] if "emptyDir" in volume}
+    assert {key.split(".")[4] for key in told} == shared
 
 
 def test_what_the_user_sees_is_what_was_written() -> None:
