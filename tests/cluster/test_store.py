@@ -29,6 +29,7 @@ from orchestrator_wire.uploads import PART_BYTES
 from tests.cluster.place import Place, until
 
 BUCKET, OTHER = "orchestrator", "somebody-elses"
+KMS_KEY, ENCRYPTION = "jobs", "x-amz-server-side-encryption"
 FOLDER, NUMBER = "keys-that-are-tried", 2**31 - 1
 OBJECTS = {
     "inputs": object_key(FOLDER, "inputs.zip"),
@@ -177,7 +178,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {
         "MINIO_ROOT_USER": keys["root"][0],
         "MINIO_ROOT_PASSWORD": keys["root"][1],
-        "MINIO_KMS_SECRET_KEY": f"test:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+        "MINIO_KMS_SECRET_KEY": f"{KMS_KEY}:{base64.b64encode(secrets.token_bytes(32)).decode()}",
         "MINIO_BROWSER": "off",
         # Else it refuses a folder on the file system of the root.
         "MINIO_CI_CD": "1",
@@ -213,8 +214,8 @@ def test_each_key_may_do_what_it_needs_and_no_more(server: Server) -> None:
 async def test_what_is_stored_encrypted_is_served_as_before(server: Server) -> None:
     root = server.client("root")
     for size in (10, PART_BYTES + 10):
-        for encryption, answer in (("AES256", "AES256"), ("", None)):
-            store = server.store("api", encryption=encryption)
+        for encryption, of_kms in (("AES256", ""), ("aws:kms", KMS_KEY), ("aws:kms", ""), ("", "")):
+            store = server.store("api", encryption=encryption, kms_key_id=of_kms)
             try:
                 key = object_key(f"encrypted-{size}", "inputs.zip")
                 async with store.upload(key) as upload:
@@ -229,7 +230,10 @@ async def test_what_is_stored_encrypted_is_served_as_before(server: Server) -> N
                 await store.close()
             # What the store itself says of it.
             found = root.stat_object(BUCKET, key).metadata or {}
-            assert found.get("x-amz-server-side-encryption") == answer
+            assert found.get(ENCRYPTION, "") == encryption
+            # It has one key, which is the bucket's, too.
+            by = found.get(f"{ENCRYPTION}-aws-kms-key-id", "")
+            assert by.removeprefix("arn:aws:kms:") == (KMS_KEY if encryption == "aws:kms" else "")
 
 
 def installed(place: Place) -> dict[str, tuple[str, str]]:
