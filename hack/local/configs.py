@@ -134,8 +134,9 @@ SystemdCgroup = false
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runsc]
 runtime_type = 'io.containerd.runsc.v1'
 runtime_path = '{GVISOR_SHIM}'
-# By which a pod tells gVisor the volumes that its containers share.
-pod_annotations = ['dev.gvisor.*']
+# By which a pod tells gVisor the volumes that its containers share. Others of gVisor's open ways to
+# the node.
+pod_annotations = ['dev.gvisor.spec.mount.*']
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runsc.options]
 TypeUrl = 'io.containerd.runsc.v1.options'
@@ -145,7 +146,13 @@ ConfigPath = '{CONFIG}/gvisor.toml'
 
 def gvisor() -> str:
     """Return the configuration of gVisor's shim."""
-    return f"binary_name = '{GVISOR}'\n"
+    return f"""\
+binary_name = '{GVISOR}'
+
+[runsc_config]
+# As without gVisor, which is itself a wall between the job and the node's kernel.
+oci-seccomp = 'true'
+"""
 
 
 def corefile() -> str:

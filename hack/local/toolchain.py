@@ -5,8 +5,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from local.paths import (
     CACHE,
@@ -54,8 +55,6 @@ BROWSER = {"chromium": "/usr/bin/chromium"}
 # Unpacked, not installed: an installed one would serve port 80 of whoever runs the tests.
 PROXY_PACKAGES = ("haproxy", "nginx")
 PROXIES = CACHE / f"proxies-{digest(PROXY_PACKAGES)}"
-# Of a dependency that is mended, while it is built.
-_COPY = "source"
 _HINT = "Check that Debian's package mirror can be reached."
 
 _VERSION = "k8s.io/component-base/version"
@@ -72,8 +71,8 @@ class Mended:
 
     dependency: str
     file: str
-    words: str
-    instead: str
+    before: str
+    after: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,8 @@ class Program:
     tags: str = ""
     cgo: bool = False
     module: Path = GO_MODULE
-    mended: Mended | None = None
+    # Not in the digest of those that have none.
+    mended: Mended | None = field(default=None, repr=False)
 
 
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
@@ -121,7 +121,7 @@ BIN = CACHE / "bin" / digest([*_SOURCES, repr(PROGRAMS).replace(str(ROOT), "")])
 
 
 def _of_tests(name: str, program: Program) -> Path:
-    words = (program.package, program.ldflags, repr(program.mended))
+    words = [program.package, program.ldflags, *([repr(program.mended)] if program.mended else ())]
     return CACHE / "bin" / digest([program.module, *words]) / name
 
 
@@ -295,26 +295,24 @@ def _build(program: Program, target: Path, note: Note) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}")
     flags = ["-tags", program.tags, "-ldflags", program.ldflags]
-    if program.mended:
-        mod = _with_mended(program.mended, program.module, target.parent, note)
-        flags += ["-modfile", str(mod)]
-    words = ["build", "-o", str(fresh), *flags, program.package]
-    _run_go(words, program.module, note, cgo=program.cgo)
+    with TemporaryDirectory(dir=target.parent) as folder:
+        if program.mended:
+            flags += ["-modfile", str(_mend(program.mended, program.module, Path(folder), note))]
+        words = ["build", "-o", str(fresh), *flags, program.package]
+        _run_go(words, program.module, note, cgo=program.cgo)
     fresh.rename(target)
-    shutil.rmtree(target.parent / _COPY, ignore_errors=True)
 
 
-def _with_mended(mended: Mended, module: Path, folder: Path, note: Note) -> Path:
-    """Write a go.mod that takes a dependency from a copy, in which the words are other ones."""
+def _mend(mended: Mended, module: Path, folder: Path, note: Note) -> Path:
+    """Write a go.mod that takes a dependency from a copy with other words in it."""
     _run_go(["mod", "download", mended.dependency], module, note)
-    copy, mod = folder / _COPY, folder / "go.mod"
-    shutil.rmtree(copy, ignore_errors=True)
+    copy, mod = folder / "source", folder / "go.mod"
     shutil.copytree(_source(mended.dependency, module), copy)
     file = copy / mended.file
     text = file.read_text()
-    if text.count(mended.words) != 1:
-        raise StepFailed(f"{file} does not hold `{mended.words}` once: look at what it has now.")
-    file.write_text(text.replace(mended.words, mended.instead))
+    if text.count(mended.before) != 1:
+        raise StepFailed(f"{file} does not hold `{mended.before}` once: look at what it has now.")
+    file.write_text(text.replace(mended.before, mended.after))
     shutil.copy(module / "go.sum", folder)
     replaced = f"\nreplace {mended.dependency} => {copy}\n"
     mod.write_text((module / "go.mod").read_text() + replaced)

@@ -34,8 +34,9 @@ STILLBORN_SECONDS = 2.0
 # After how long without it the administrator is told what may be wrong.
 LATE_SECONDS = 60.0
 LATE = (
-    "the user's container has not come through its gate. Its image may still be on its way; behind "
-    "gVisor, see that containerd passes it the pod's annotations (pod_annotations, dev.gvisor.*)"
+    "the user's container has not come through its gate. Its image may still be on its way. Behind "
+    "gVisor, containerd must hand on the pod's annotations: pod_annotations = "
+    "['dev.gvisor.spec.mount.*']"
 )
 # How much later the one container may hear of the end of its pod than the other.
 BOTH_TOLD_SECONDS = 10.0

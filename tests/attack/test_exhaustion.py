@@ -119,13 +119,15 @@ def offending(place: Place, name: str, offenders: Offenders, **spec: Any) -> Ite
     place.apply("OrchestratorQuota", name, {"services": [name]})
     before = conditions(place)
     neighbour = place.upload(WORK)
-    yield {
-        key: place.upload(script, service=name, user=700 + n)
-        for n, (key, (script, _)) in enumerate(offenders.items())
-    }
-    assert place.wait(neighbour) == "Completed"
-    assert unzip(place.poll(neighbour).content)["done"] == b"done\n"
-    place.forget()
+    try:
+        yield {
+            key: place.upload(script, service=name, user=700 + n)
+            for n, (key, (script, _)) in enumerate(offenders.items())
+        }
+        assert place.wait(neighbour) == "Completed"
+        assert unzip(place.poll(neighbour).content)["done"] == b"done\n"
+    finally:
+        place.forget()
     assert conditions(place) == before
 
 
@@ -150,13 +152,31 @@ def comes_to(place: Place, number: int, end: tuple[str, str]) -> None:
     assert status["message"]
 
 
+def test_it_is_its_limit_that_ends_each(place: Place) -> None:
+    """The counter-proof, but for processes and terminals: those limits are the kubelet's and the node's."""
+    large = {"cpu": "500m", "memory": "1Gi", "ephemeralStorage": "1Gi"}
+    service(place, "roomy", deadlineSeconds=20, resources=large)
+    otherwise = {"fills its shared memory": WELL, "floods its disk and copies it": OUT_OF_TIME}
+    numbers = {name: place.upload(OFFENDERS[name][0], service="roomy") for name in otherwise}
+    patient = place.upload("sleep 16", service="roomy")
+    for name, end in otherwise.items():
+        assert end != OFFENDERS[name][1]
+        comes_to(place, numbers[name], end)
+    # The offenders have 15 s.
+    comes_to(place, patient, WELL)
+
+
 @pytest.mark.parametrize("script", [MOST_PROCESSES, FORK_BOMB], ids=["them all", "a fork bomb"])
 def test_a_run_sh_that_takes_every_process_there_is_ends_at_its_deadline(
     place: Place, script: str
 ) -> None:
+    ends_at_its_deadline(place, "crowded", script)
+
+
+def ends_at_its_deadline(place: Place, name: str, script: str, **spec: Any) -> None:
     before = conditions(place)
     resources = {**SMALL, "cpu": "150m", "memory": "4Gi"}
-    name = service(place, "crowded", deadlineSeconds=12, resources=resources)
+    service(place, name, deadlineSeconds=12, resources=resources, **spec)
     number = place.upload(script, service=name)
     place.wait(number, seconds=100)
     status = place.job(number)["status"]

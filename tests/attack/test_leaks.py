@@ -12,7 +12,7 @@ import pytest
 
 from local.paths import AUDIT_LOG, JOBS_NAMESPACE, NAMESPACE
 from tests.cluster.keys import asked, bearer, key
-from tests.cluster.place import Place, until
+from tests.cluster.place import Place, standing_still, until
 
 # What no text may hold whosoever it is of: a signed address, or a token.
 SHAPES = {
@@ -125,19 +125,62 @@ def test_no_credential_is_found_anywhere(place: Place, known: str) -> None:
     assert f"log: pod/job-{number}-1" in hits
     assert not place.local or f"log: {Path(AUDIT_LOG).name}" in hits
 
-    secret = credentials(place) | {
-        "the API key": key(known),
-        "a false key": wrong,
-        "the cookie": token,
-    }
-    assert len(secret) > 4
-    leaked = {
+    false = {"a false key": wrong, "the cookie": token}
+    assert not leaked(texts, credentials(place) | {"the API key": key(known)} | false)
+
+
+def test_nor_while_what_the_system_needs_is_away(place: Place, known: str) -> None:
+    headers, texts = bearer(known), dict[str, str]()
+    script = "until [ -e go ]; do sleep 0.2; done; echo x > out"
+    ended = place.upload("true", headers=headers)
+    running = place.upload(script, headers=headers)
+
+    asked = [
+        ("POST", "/upload"), ("GET", f"/download/{ended}"), ("GET", f"/download/{running}"),
+        ("GET", f"/download_partial/{running}"), ("POST", f"/terminate/{ended}"), ("GET", "/health"),
+        ("GET", f"/v1/jobs/{running}/explain"),
+    ]  # fmt: skip
+
+    def ask(when: str) -> set[int]:
+        """Ask for what cannot be had, and keep what is answered."""
+        found = set()
+        for method, path in asked:
+            form = {"user_id": "1", "service": "example"} if method == "POST" else None
+            files = [("file", ("run.sh", b"true"))] if path == "/upload" else None
+            told = httpx2.request(
+                method, place.front + path, headers=headers, data=form, files=files, timeout=60
+            )
+            texts[f"answer: {method} {path} {when}"] = f"{told.headers}\n{told.text}"
+            found.add(told.status_code)
+        return found
+
+    def phase(number: int) -> str:
+        return str(place.job(number).get("status", {}).get("phase"))
+
+    until(lambda: phase(ended) == "Completed" and phase(running) == "Running", "one runs")
+    with place.stopped("minio"):
+        place.kubectl("exec", f"job-{running}-1", "--container=main", "--", "touch", "/work/go")
+        assert 503 in ask("without the store")
+        pod = ("logs", f"job-{running}-1", "--all-containers")
+        until(lambda: "/results" in place.kubectl(*pod, check=False), "its agent has tried in vain")
+        texts |= logs(place)
+    with standing_still(place.pid("local.node")):
+        place.kill("kube-apiserver")
+        until(lambda: 503 in ask("without Kubernetes"), "Kubernetes is missed")
+    until(lambda: phase(running) == "Completed", "all is well again")
+    texts |= seen(place, running, headers)
+    assert not leaked(texts, credentials(place) | {"the API key": key(known)})
+
+
+def leaked(texts: dict[str, str], secret: dict[str, str]) -> set[tuple[str, str]]:
+    """Return where something secret is found, and what."""
+    assert len(secret) > 2
+    found = {
         (where, name)
         for where, text in texts.items()
         for name, value in secret.items()
         if value in text or base64.b64encode(value.encode()).decode() in text
     }
-    leaked |= {
+    return found | {
         (where, n) for where, text in texts.items() for n, s in SHAPES.items() if s.search(text)
     }
-    assert not leaked

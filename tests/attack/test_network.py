@@ -1,6 +1,8 @@
 """Whom a job reaches, from its first moment on, and who reaches it: the gateway, and nobody."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local.paths import JOBS_NAMESPACE, LINK_HOST, NAMESPACE, RELEASE
+from local.paths import JOBS_NAMESPACE, LINK_HOST, LINK_NODE, NAMESPACE, RELEASE
 from orchestrator_api.gateway import router
 from tests.attack.stranger import LISTENER, PORT, Stranger, in_pod, unguarded
 from tests.cluster.place import Place, until
@@ -19,6 +21,15 @@ DIAL = (Path(__file__).parent / "dial.py").read_text()
 # A policy takes a moment to reach a new pod; run.sh must not start before it has.
 MOMENTS = [0, 0.1, 1, 10]
 Target = tuple[str, str, int]
+# Where a cloud tells its nodes who they are, and where etcd is: the one of here hears loopback alone.
+PRETENDED: list[Target] = [("tcp", "169.254.169.254", 80), ("tcp", LINK_NODE, 2379)]
+ACCEPT = """
+import json, socket, sys, threading
+for _, address, port in json.loads(sys.argv[1]):
+    threading.Thread(target=lambda s: [s.accept() for _ in iter(int, 1)],
+                     args=(socket.create_server((address, port)),)).start()
+print("ready", flush=True)
+"""
 ROOMY = {**SMALL, "cpu": "500m", "memory": "256Mi"}
 OF_THE_API = "--selector=app.kubernetes.io/component=api"
 # Where the pod's way out leads to, as addresses of old and of the link alone, which need no route.
@@ -102,6 +113,28 @@ def listener(chosen: Place) -> Iterator[tuple[str, str]]:
     chosen.forget()
 
 
+@pytest.fixture(scope="module")
+def pretended(chosen: Place) -> Iterator[set[Target]]:
+    """Have the local cluster's node listen where nodes elsewhere do."""
+    if not chosen.local:
+        yield set()
+        return
+    inside = ["nsenter", f"--net=/proc/{chosen.pid('kubelet')}/ns/net"]
+    metadata = ["169.254.169.254/32", "dev", "lo"]
+    subprocess.run([*inside, "ip", "address", "replace", *metadata], check=True)
+    process = subprocess.Popen(
+        [*inside, sys.executable, "-c", ACCEPT, json.dumps(PRETENDED)], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield set(PRETENDED)
+    finally:
+        process.kill()
+        process.communicate()
+        subprocess.run([*inside, "ip", "address", "delete", *metadata], check=True)
+
+
 def _dialled(place: Place, pod: str, words: str) -> Any:
     return json.loads(in_pod(place, pod, JOBS_NAMESPACE, DIAL, words, "[0]"))
 
@@ -120,9 +153,9 @@ def open_ones(targets: list[Target], outcomes: list[str]) -> set[Target]:
 
 
 def test_a_job_reaches_the_gateway_and_nobody_else_at_any_moment(
-    place: Place, stranger: Stranger, listener: tuple[str, str]
+    place: Place, stranger: Stranger, listener: tuple[str, str], pretended: set[Target]
 ) -> None:
-    elsewhere = [("tcp", "169.254.169.254", 80), ("tcp", LINK_HOST, 22), ("tcp", LINK_HOST, 5000)]
+    elsewhere = [*PRETENDED, ("tcp", LINK_HOST, 22), ("tcp", LINK_HOST, 5000)]
     others = [(p, a, PORT) for p in ("tcp", "udp") for a in (stranger.address, listener[1])]
     node, cluster = of_the_node(place, stranger), services(place) + of_the_pods(place)
     targets = sorted({*elsewhere, *others, *node, *cluster})
@@ -141,7 +174,7 @@ def test_a_job_reaches_the_gateway_and_nobody_else_at_any_moment(
     assert reached >= {
         ("tcp", kubernetes, 443), ("tcp", api, 5000), ("dns", dns, 53), ("tcp", dns, 53),
         ("tcp", stranger.address, PORT), ("udp", stranger.address, PORT),
-    } | kubelets | canaries | gateways(place)  # fmt: skip
+    } | kubelets | canaries | pretended | gateways(place)  # fmt: skip
 
 
 def test_a_job_reaches_what_its_service_lists_and_no_more(

@@ -17,6 +17,7 @@ OPEN_ELSEWHERE = {
                "setgid 0", "setgroups 0", "capset", "su", "priority"},
     "kernel": {"unshare user", "unshare mount", "unshare net", "unshare pid", "clone3",
                "unshare by the gate for 32 bits", "setns of process 1", "mount", "remount", "fsopen",
+               "remount in namespaces of its own",
                "move_mount", "pivot_root", "chroot", "open_by_handle_at", "keyctl", "add_key", "bpf",
                "perf_event_open", "io_uring_setup", "userfaultfd", "kexec_load", "init_module",
                "settimeofday", "reboot", "swapon", "quotactl", "syslog", "sethostname",

@@ -94,11 +94,13 @@ def uploaded(place: Place, name: str, corpus: Corpus = CORPUS, **spec: Any) -> I
     place = replace(place, made=[])
     service(place, name, **{"deadlineSeconds": 30, "results": {"maxBytes": 20_000_000}, **spec})
     place.apply("OrchestratorQuota", name, {"services": [name], "maxRunningPerUser": 10})
-    yield {
-        key: place.upload(script, service=name, user=500 + n)
-        for n, (key, (script, *_)) in enumerate(corpus.items())
-    }
-    place.forget()
+    try:
+        yield {
+            key: place.upload(script, service=name, user=500 + n)
+            for n, (key, (script, *_)) in enumerate(corpus.items())
+        }
+    finally:
+        place.forget()
 
 
 @pytest.fixture(scope="module")

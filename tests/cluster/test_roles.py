@@ -69,6 +69,8 @@ VOLUMES = (
 PLAIN = (
     "the operator's pods take no environment from elsewhere, no devices and no containers but their"
 )
+HINTS = "tells a container runtime nothing by annotations but which volumes gVisor is to share"
+WHOLE = "the operator's pods mount whole volumes"
 RESTRICTED = 'violates PodSecurity "restricted:latest": restricted volume types'
 TOKENS = f"tokens of the account {SERVICE_ACCOUNT} are for the pods of jobs alone"
 
@@ -141,6 +143,10 @@ def operators(**more: Any) -> Act:
 
 def holding(volume: dict[str, Any]) -> dict[str, Any]:
     return {"volumes": [{"name": "v", **volume}]}
+
+
+def mounting(**more: str) -> dict[str, Any]:
+    return {"volumeMounts": [{"name": "v", "mountPath": "/v", **more}]}
 
 
 def policy(name: str = "egress-example", **spec: Any) -> Act:
@@ -359,6 +365,14 @@ IN_PODS = [
     Row("a Secret as variables", operators(container={"envFrom": [{"secretRef": {"name": "x"}}]}), PLAIN, operators()),
     Row("a disk as a device", operators(more=holding({"persistentVolumeClaim": {"claimName": "x"}}), container={"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}), PLAIN, operators()),
     Row("a claimed device", operators(more={"resourceClaims": [{"name": "x", "resourceClaimName": "x"}]}), PLAIN, operators()),
+    *(
+        Row(f"the annotation {key}", operators(annotations={key: "x"}), HINTS, operators(annotations={"dev.gvisor.spec.mount.work.share": "pod", "note": "x"}))
+        for key in ("dev.gvisor.flag.host-uds", "dev.gvisor.spec.rootfs.source", "io.katacontainers.config.hypervisor.kernel", "io.kubernetes.cri-o.Devices")
+    ),
+    *(
+        Row(f"a {key} of a volume", operators(more=holding({"emptyDir": {}}), container=mounting(**{key: "x"})), WHOLE, operators(more=holding({"emptyDir": {}}), container=mounting()))
+        for key in ("subPath", "subPathExpr")
+    ),
     Row("a container before its own", operators(more={"initContainers": [EARLY]}), PLAIN, operators()),
 ]  # fmt: skip
 
@@ -503,6 +517,7 @@ def test_with_the_token_of_its_pod_nobody_gets_further(place: Place, part: str) 
 # What the policies of admission-policy.yaml say, of all that is refused.
 BY_POLICY = (
     NOT_YOURS, BY_THE_API, "names of the form", STATUS, PODS, POLICIES, TOKENS, ITS_PODS, VOLUMES, PLAIN,
+    HINTS, WHOLE,
 )  # fmt: skip
 
 

@@ -272,6 +272,11 @@ def test_a_store_that_cannot_encrypt_is_told_of_and_keys_outlive_an_upgrade(plac
     assert place.wait(place.upload("true")) == "Completed"
 
 
+def test_a_store_that_takes_writes_that_nobody_signed_is_told_of(place: Place) -> None:
+    # The chart's own is one: tests/attack/test_store.py writes to it.
+    assert "takes writes that nobody signed" in _warnings(place)
+
+
 def _replicas(place: Place) -> int:
     selector = "--selector=app.kubernetes.io/component=api"
     return len(place.kubectl("get", "pods", f"--namespace={NAMESPACE}", selector, "-oname").split())

@@ -11,13 +11,18 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orchestrator_agent
 
 PACKAGE = Path(orchestrator_agent.__file__).parent
 # Jobs are nice; where a session is no group of the scheduler, they are to all other tests, too.
 PATIENCE_SECONDS = 80.0
+AGENT = """
+import sys
+from orchestrator_agent import __main__ as agent
+agent.LATE_SECONDS = {}
+sys.exit(agent.Agent(agent.Settings.from_environment()).run())
+"""
 
 
 def bundle(**files: str) -> bytes:
@@ -50,7 +55,7 @@ class PlainPod:
         self.agent: subprocess.Popen[bytes] | None = None
         self.main: subprocess.Popen[bytes] | None = None
 
-    def environment(
+    def start_agent(
         self,
         *,
         isolation: str = "Required",
@@ -58,9 +63,9 @@ class PlainPod:
         result_bytes: int = 1 << 30,
         disk_bytes: int = 1 << 30,
         snapshot_bytes: int = 1 << 30,
-    ) -> dict[str, str]:
-        """Return what the agent is told."""
-        return {
+        late_seconds: float = 60,
+    ) -> None:
+        env = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(PACKAGE.parent),
             "GATEWAY": self._gateway,
@@ -74,12 +79,9 @@ class PlainPod:
             "SNAPSHOT_BYTES": str(snapshot_bytes),
             "NETWORK_ISOLATION": isolation,
         }
-
-    def start_agent(self, **settings: Any) -> None:
-        """Start the agent, told what `environment` returns."""
         self.agent = subprocess.Popen(
-            [sys.executable, "-s", "-S", "-m", "orchestrator_agent"],
-            env=self.environment(**settings),
+            [sys.executable, "-s", "-S", "-c", AGENT.format(late_seconds)],
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -29,9 +29,9 @@ UNPACKED_RATIO = 8
 AGENT = {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"}
 # What a pod takes up beside its job, in thousandths.
 OVERHEAD = {**vector(AGENT), "pods": 1000}
-# What gVisor must be told of the volumes that both containers have: else each has FIFOs of its own.
-# The sizes of the volumes hold there, too. Other runtimes are not told, and would not listen.
-SHARED = {
+# What gVisor must be told of the volumes that both containers have, or each would have FIFOs of its
+# own. With every runtime class, since its name does not say what it is; others do not listen.
+SHARED_VOLUMES = {
     f"dev.gvisor.spec.mount.{volume}.{key}": value
     for volume in ("work", "job", "tmp")
     for key, value in {"share": "pod", "type": "bind", "options": "rw"}.items()
@@ -123,7 +123,7 @@ def _metadata(
         },
         "annotations": {
             labels.USER: job.spec.user_id,
-            **(SHARED if spec.runtime_class_name else {}),
+            **(SHARED_VOLUMES if spec.runtime_class_name else {}),
         },
         "ownerReferences": [
             {

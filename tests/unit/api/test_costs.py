@@ -6,6 +6,7 @@ what else this machine does is not in it.
 
 import asyncio
 import gc
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from multipart import parse_options_header
 
 from orchestrator_api import serving
 from orchestrator_api import upload as parsing
@@ -121,6 +123,21 @@ async def test_without_a_limit_of_parts_one_would(
     monkeypatch.setattr(parsing, "MAX_FILES", costly.MILLION)
     told, _ = await excess(address, honest, partial(parts, 8000))
     assert told
+
+
+async def test_a_pattern_that_looks_back_would_stand_in_everybodys_way(
+    address: Address, honest: Honest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = costly.REQUESTS["a type with backslashes"][0]
+    assert not (await excess(address, honest, make))[0]
+    careless = re.compile(r'"(\\.|[^"])*"')
+
+    def parse(header: str) -> Any:
+        careless.search(header[:60])  # all of it would take for ever
+        return parse_options_header(header)
+
+    monkeypatch.setattr(parsing, "parse_options_header", parse)
+    assert (await excess(address, honest, make))[0]
 
 
 async def test_parts_that_come_at_once_are_taken_one_by_one(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator_api import attempts
 from orchestrator_api.gateway import router
 from orchestrator_crds import OrchestratorJob
 from tests.support.builders import KEY, job_body
@@ -137,6 +138,32 @@ async def test_a_deleted_jobs_pod_does_not_start_the_next_of_that_name(
     assert answer.status_code == (409 if guarded else 200)
     phase = jobs.kube.get("orchestratorjobs", "job-2")["status"]["phase"]
     assert phase == ("Submitted" if guarded else "Running")
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_it_is_the_pods_uid_that_tells_it_from_another_of_its_name(
+    jobs: System, monkeypatch: pytest.MonkeyPatch, guarded: bool
+) -> None:
+    if not guarded:
+        monkeypatch.setattr(attempts, "_is_current", lambda *_: True)
+    headers = {"Authorization": f"Bearer {OTHERS['another pod of the same name']}"}
+    answers = [
+        await jobs.gateway.get("/inputs", headers=headers),
+        await jobs.gateway.put("/results", headers=headers, content=b"x"),
+        await jobs.gateway.post("/end", headers=headers, json=END),
+    ]
+    assert {answer.status_code for answer in answers} == {409 if guarded else 200}
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_the_attempt_before_does_not_start_in_the_place_of_this_one(
+    jobs: System, monkeypatch: pytest.MonkeyPatch, guarded: bool
+) -> None:
+    if not guarded:
+        monkeypatch.setattr(attempts, "job_of_pod", lambda _: ("job-2", 2))
+    headers = {"Authorization": "Bearer job-2-1/uid-mine"}
+    answer = await jobs.gateway.post("/start", headers=headers)
+    assert answer.status_code == (409 if guarded else 200)
 
 
 def blind(_: Any, body: Any) -> OrchestratorJob:

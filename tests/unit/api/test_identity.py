@@ -30,7 +30,7 @@ from orchestrator_api.identity.rates import Most, Rates
 from tests.support.loopback import listening
 from tests.support.system import System
 
-KEYS = {name: f"orc_{name}" for name in ("one", "two", "portal", "admin")}
+KEYS = {name: f"orc_{name}" for name in ("one", "two", "portal", "host", "admin")}
 
 
 def entries() -> dict[str, Any]:
@@ -38,6 +38,7 @@ def entries() -> dict[str, Any]:
         "one": {"role": "user", "user": "1"},
         "two": {"role": "user", "user": "2"},
         "portal": {"role": "portal", "users": ["*"], "services": ["docking"]},
+        "host": {"role": "portal", "users": ["1", "3"], "services": ["example"]},
         "admin": {"role": "administrator"},
     }
 
@@ -62,10 +63,11 @@ def bearer(name: str) -> dict[str, str]:
 
 
 # Every route of the public API, with what each caller is answered for user 1's job on `example`:
-# nobody, a false key, user 1, user 2, a portal for `docking`, an administrator.
-CALLERS = ("", "orc_false", "one", "two", "portal", "admin")
-EVERYBODY = (200,) * 6
-OWNERS = (401, 401, 200, 404, 404, 200)
+# nobody, a false key, user 1, user 2, a portal for `docking`, one for user 1 on `example`, an
+# administrator.
+CALLERS = ("", "orc_false", "one", "two", "portal", "host", "admin")
+EVERYBODY = (200,) * 7
+OWNERS = (401, 401, 200, 404, 404, 200, 200)
 MATRIX = {
     ("get", "/"): EVERYBODY,
     ("get", "/health"): EVERYBODY,
@@ -75,7 +77,7 @@ MATRIX = {
     ("head", "/download_partial/{job_id}"): OWNERS,
     ("get", "/v1/jobs/{job_id}/explain"): OWNERS,
     ("post", "/terminate/{job_id}"): OWNERS,
-    ("post", "/upload"): (401, 401, 201, 403, 403, 201),
+    ("post", "/upload"): (401, 401, 201, 403, 403, 201, 201),
 }
 # Not in the description, but served.
 HIDDEN = {
@@ -135,6 +137,20 @@ async def test_each_caller_at_each_route(
         if answer.status_code == 401:
             assert answer.headers["www-authenticate"] == "Bearer"
     assert tuple(found) == expected
+
+
+async def test_one_rule_is_what_keeps_others_out(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter-proof of the matrix."""
+    monkeypatch.setattr(Principal, "may", lambda *_: True)
+    for caller in ("two", "portal"):
+        for (verb, path), expected in MATRIX.items():
+            if expected is OWNERS:
+                number = (await _upload(system, caller)).json()["id"]
+                url = path.replace("{job_id}", str(number))
+                answer = await system.rest.request(verb, url, headers=bearer(caller))
+                assert answer.status_code == 200, (caller, path)
 
 
 async def _upload(system: System, caller: str, user: str = "1") -> Any:

@@ -41,6 +41,12 @@ def test_the_pod_is_the_golden_one(golden: Callable[[str, Any], None]) -> None:
     golden("pod.yaml", pod)
 
 
+def test_the_pod_of_a_service_that_says_nothing_is_the_golden_one(
+    golden: Callable[[str, Any], None],
+) -> None:
+    golden("pod-plain.yaml", build(submitted(), a_service(), a_pool(), AROUND, [OFFERS]))
+
+
 def test_a_runtime_class_is_told_which_volumes_are_shared() -> None:
     plain = build(submitted(), a_service(), a_pool(), AROUND)
     assert set(plain["metadata"]["annotations"]) == {labels.USER}
