@@ -155,7 +155,8 @@ def test_nor_while_what_the_system_needs_is_away(place: Place, known: str) -> No
         return found
 
     def phase(number: int) -> str:
-        return str(place.job(number).get("status", {}).get("phase"))
+        words = ("get", "orchestratorjob", f"job-{number}", "-ojsonpath={.status.phase}")
+        return place.kubectl(*words, check=False)
 
     until(lambda: phase(ended) == "Completed" and phase(running) == "Running", "one runs")
     with place.stopped("minio"):

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from minio.credentials.credentials import Credentials
-from minio.signer import presign_v4
+from minio.signer import presign_v4, sign_v4_s3
 
 from local.paths import NAMESPACE, RELEASE
 from tests.attack.stranger import Stranger, unguarded
@@ -34,7 +34,7 @@ for method, path, headers, body in calls:
         found.append([0, 0])
 print(json.dumps(found))
 """
-FORGED, UNPACKED = "forged", {"X-Amz-Meta-Snowball-Auto-Extract": "true"}
+FORGED = "forged"
 
 SELECT = """<SelectObjectContentRequest xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
 <Expression>select * from S3Object</Expression><ExpressionType>SQL</ExpressionType>
@@ -52,13 +52,7 @@ def _archive() -> str:
 def _calls(host: str, keys: dict[str, tuple[str, str]], key: str) -> list[tuple[Any, ...]]:
     """Return requests that each would succeed if the store could be reached."""
 
-    def signed(
-        method: str,
-        target: str,
-        headers: dict[str, str] | None = None,
-        body: str = "",
-        who: str = "api",
-    ) -> tuple[Any, ...]:
+    def signed(method: str, target: str, body: str = "", who: str = "api") -> tuple[Any, ...]:
         url = presign_v4(
             method=method,
             url=urlsplit(f"http://{host}:9000/{BUCKET}{target}"),
@@ -67,7 +61,23 @@ def _calls(host: str, keys: dict[str, tuple[str, str]], key: str) -> list[tuple[
             date=datetime.now(UTC),
             expires=3600,
         )
-        return (method, f"{url.path}?{url.query}", headers or {}, body)
+        return (method, f"{url.path}?{url.query}", {}, body)
+
+    def unpacked(who: str) -> tuple[Any, ...]:
+        """Return the writing of an archive that is to become the files in it."""
+        url = urlsplit(f"http://{host}:9000/{BUCKET}/{key}.tar")
+        digest, now = "UNSIGNED-PAYLOAD", datetime.now(UTC)
+        headers: dict[str, Any] = {
+            "Host": url.netloc,
+            "X-Amz-Content-Sha256": digest,
+            "X-Amz-Date": now.strftime("%Y%m%dT%H%M%SZ"),
+            "X-Amz-Meta-Snowball-Auto-Extract": "true",
+        }
+        headers = sign_v4_s3(
+            method="PUT", url=url, region="us-east-1", headers=headers,
+            credentials=Credentials(*keys[who]), content_sha256=digest, date=now,
+        )  # fmt: skip
+        return ("PUT", url.path, headers, _archive())
 
     # Written by nobody, which this server takes from whoever knows the id of a key.
     credential = f"{keys['api'][0]}%2F20260101%2Fus-east-1%2Fs3%2Faws4_request"
@@ -87,9 +97,9 @@ def _calls(host: str, keys: dict[str, tuple[str, str]], key: str) -> list[tuple[
         # What other ways lead to the same: a query of a file, and an archive that becomes files.
         signed("PUT", f"/{key}.csv", body="a,b\n", who="root"),
         signed("POST", f"/{key}.csv?select=&select-type=2", body=SELECT, who="root"),
-        signed("PUT", f"/{key}.tar", UNPACKED, _archive(), who="root"),
+        unpacked("root"),
         # The API's key writes nothing by a name of others.
-        signed("PUT", f"/{key}.tar", UNPACKED, _archive()),
+        unpacked("api"),
         ("PUT", f"/{BUCKET}/{key}?X-Amz-Credential={credential}", headers, body),
         ("GET", "/minio/health/live", {}, ""),
     ]
