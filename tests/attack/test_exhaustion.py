@@ -171,13 +171,9 @@ def test_it_is_its_limit_that_ends_each(place: Place) -> None:
 def test_a_run_sh_that_takes_every_process_there_is_ends_at_its_deadline(
     place: Place, script: str
 ) -> None:
-    ends_at_its_deadline(place, "crowded", script)
-
-
-def ends_at_its_deadline(place: Place, name: str, script: str, **spec: Any) -> None:
     before = conditions(place)
     resources = {**SMALL, "cpu": "150m", "memory": "4Gi"}
-    service(place, name, deadlineSeconds=12, resources=resources, **spec)
+    name = service(place, "crowded", deadlineSeconds=12, resources=resources)
     number = place.upload(script, service=name)
     place.wait(number, seconds=100)
     status = place.job(number)["status"]
