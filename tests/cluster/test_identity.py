@@ -12,7 +12,7 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from local.paths import NAMESPACE
+from local.paths import NAMESPACE, RELEASE
 from tests.cluster.inside import PORT, served
 from tests.cluster.keys import a_secret, asked, bearer, give
 from tests.cluster.place import Place, until
@@ -27,6 +27,11 @@ CALLERS: dict[str, dict[str, Any]] = {
 
 def of(*names: str) -> dict[str, dict[str, Any]]:
     return {name: CALLERS[name] for name in names}
+
+
+def test_where_nobody_is_asked_the_log_says_so_from_the_start(place: Place) -> None:
+    log = place.kubectl("logs", f"deployment/{RELEASE}-api", f"--namespace={NAMESPACE}")
+    assert log.count("Nobody is asked who they are") == 1
 
 
 @pytest.fixture

@@ -554,6 +554,14 @@ def test_it_is_the_policies_that_refuse(place: Place) -> None:
     until(lambda: first.answer in first.act.done(place), "the policies are back")
 
 
+def test_jobs_are_for_whom_they_name_where_the_binding_is_switched_off(place: Place) -> None:
+    others = job(userID="bob").by("alice")
+    assert NOT_YOURS in others.done(place)
+    with place.configured("jobs.bindUserToCaller=false"):
+        until(lambda: FINE in others.done(place), "alice may make one for bob")
+    until(lambda: NOT_YOURS in others.done(place), "she may no more")
+
+
 def held(answer: str, expected: str) -> str:
     """Return what was expected where the answer holds it, and else the answer."""
     fits = expected in answer or (expected == FINE and PATCHED in answer)
