@@ -3,12 +3,24 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from local import checks, cluster, demo, helm, images, kind, migrate, places, publish, toolchain
+from local import (
+    checks,
+    cluster,
+    demo,
+    helm,
+    images,
+    kind,
+    migrate,
+    packages,
+    places,
+    publish,
+    toolchain,
+)
 from local.paths import CACHE, FRONT, NAMESPACE, RELEASE
 from local.steps import Step, StepFailed, console, run_steps, together
 
 TOOLS = (
-    Step("Debian packages", toolchain.install_packages, "packages"),
+    Step("Debian packages", packages.install_packages, "packages"),
     Step("Go compiler", toolchain.install_go, "go"),
 )
 COMPILE = Step("Kubernetes, containerd, Helm, MinIO from source", toolchain.build_programs, "build")
@@ -39,8 +51,8 @@ SIMULATION = Step("KWOK from source", toolchain.build_kwok, "kwok")
 REVIEWER = Step("kube-score from source", toolchain.build_score, "score")
 GVISOR = Step("gVisor from source", toolchain.build_gvisor, "gvisor")
 GATEWAY = Step("Gateway API", toolchain.fetch_gateway_kinds, "gateway")
-BROWSER = Step("a browser", toolchain.install_browser, "browser")
-PROXIES = Step("proxies", toolchain.unpack_proxies, "proxies")
+BROWSER = Step("a browser", packages.install_browser, "browser")
+PROXIES = Step("proxies", packages.unpack_proxies, "proxies")
 FRONT_DOOR = Step("front door", helm.wait_for_front, "front")
 
 

@@ -73,6 +73,9 @@ def shut(pid: int, port: int) -> None:
 
 @pytest.mark.parametrize("down", [True, False])
 def test_nothing_starts_while_the_api_server_is_down(place: Place, down: bool) -> None:
+    begun = time.monotonic()
+    assert place.wait(place.upload(WHEN)) == "Completed"
+    start_and_end = time.monotonic() - begun
     others = agents()
     number = place.upload(WHEN)
     agent = newborn(others)
@@ -82,7 +85,7 @@ def test_nothing_starts_while_the_api_server_is_down(place: Place, down: bool) -
             place.kill("kube-apiserver")
             until(lambda: not answers(place), "Kubernetes is down")
         os.kill(agent, signal.SIGCONT)
-        time.sleep(5)  # for as long as a start takes, and longer
+        time.sleep(2 * start_and_end)
         back_at = time.time()
     assert place.wait(number) == "Completed"
     assert place.job(number)["status"]["attempt"] == 1

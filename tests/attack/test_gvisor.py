@@ -10,7 +10,6 @@ import httpx2
 import pytest
 import yaml
 
-from local.paths import LINK_HOST
 from local.toolchain import GVISOR, GVISOR_SHIM
 from tests.attack.stranger import Stranger
 from tests.attack.test_exhaustion import (
@@ -24,6 +23,7 @@ from tests.attack.test_exhaustion import (
 )
 from tests.attack.test_network import (
     DIAL,
+    ELSEWHERE,
     ROOMY,
     gateways,
     in_a_job,
@@ -110,10 +110,8 @@ def test_a_job_reaches_the_gateway_and_nobody_else(
     place: Place, walled: str, stranger: Stranger
 ) -> None:
     # That all these do listen, and that a policy is what closes them, test_network shows.
-    targets = sorted({
-        ("tcp", "169.254.169.254", 80), ("tcp", LINK_HOST, 22), ("tcp", LINK_HOST, 5000),
-        *of_the_node(place, stranger), *services(place), *of_the_pods(place),
-    })  # fmt: skip
+    node, cluster = of_the_node(place, stranger), services(place) + of_the_pods(place)
+    targets = sorted({*ELSEWHERE, *node, *cluster})
     first, second = in_a_job(place, walled, DIAL, json.dumps(targets), "[0, 1]")
     assert open_ones(targets, first) == open_ones(targets, second) == gateways(place)
 
@@ -145,7 +143,7 @@ def test_a_job_that_needs_too_much_memory_is_told_so_and_what_was_saved_is_kept(
         return answer.status_code == 200 and "out" in unzip(answer.content)
 
     until(saved, "what it wrote is saved")
-    place.kubectl("exec", f"job-{number}-1", "--container=main", "--", "touch", "/work/go")
+    place.touch(f"job-{number}-1")
     assert place.wait(number) == "Failed"
     status = place.job(number)["status"]
     assert (status["reason"], status["attempt"]) == ("OOMKilled", 1)

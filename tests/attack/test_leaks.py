@@ -109,7 +109,7 @@ def test_no_credential_is_found_anywhere(place: Place, known: str) -> None:
     until(lambda: canary in place.kubectl("logs", f"job-{number}-1", check=False), "it runs")
     running = logs(place) | {f"{name}, as it ran": text for name, text in objects(place).items()}
     assert f"name: job-{number}-1" in running["objects: pods, as it ran"]
-    place.kubectl("exec", f"job-{number}-1", "--container=main", "--", "touch", "/work/go")
+    place.touch(f"job-{number}-1")
     path = f"{place.front}/download/{number}"
     until(lambda: canary in httpx2.get(path, headers=headers).text, "its end is told")
     texts = running | seen(place, number, headers)
@@ -160,7 +160,7 @@ def test_nor_while_what_the_system_needs_is_away(place: Place, known: str) -> No
 
     until(lambda: phase(ended) == "Completed" and phase(running) == "Running", "one runs")
     with place.stopped("minio"):
-        place.kubectl("exec", f"job-{running}-1", "--container=main", "--", "touch", "/work/go")
+        place.touch(f"job-{running}-1")
         assert 503 in ask("without the store")
         pod = ("logs", f"job-{running}-1", "--all-containers")
         until(lambda: "/results" in place.kubectl(*pod, check=False), "its agent has tried in vain")

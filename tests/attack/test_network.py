@@ -23,6 +23,7 @@ MOMENTS = [0, 0.1, 1, 10]
 Target = tuple[str, str, int]
 # Where a cloud tells its nodes who they are, and where etcd is: the one of here hears loopback alone.
 PRETENDED: list[Target] = [("tcp", "169.254.169.254", 80), ("tcp", LINK_NODE, 2379)]
+ELSEWHERE: list[Target] = [*PRETENDED, ("tcp", LINK_HOST, 22), ("tcp", LINK_HOST, 5000)]
 ACCEPT = """
 import json, socket, sys, threading
 for _, address, port in json.loads(sys.argv[1]):
@@ -155,10 +156,9 @@ def open_ones(targets: list[Target], outcomes: list[str]) -> set[Target]:
 def test_a_job_reaches_the_gateway_and_nobody_else_at_any_moment(
     place: Place, stranger: Stranger, listener: tuple[str, str], pretended: set[Target]
 ) -> None:
-    elsewhere = [*PRETENDED, ("tcp", LINK_HOST, 22), ("tcp", LINK_HOST, 5000)]
     others = [(p, a, PORT) for p in ("tcp", "udp") for a in (stranger.address, listener[1])]
     node, cluster = of_the_node(place, stranger), services(place) + of_the_pods(place)
-    targets = sorted({*elsewhere, *others, *node, *cluster})
+    targets = sorted({*ELSEWHERE, *others, *node, *cluster})
     words = (json.dumps(targets), json.dumps(MOMENTS))
     name = service(place, "dialler", resources=ROOMY)
     for moment, outcomes in zip(MOMENTS, in_a_job(place, name, DIAL, *words), strict=True):

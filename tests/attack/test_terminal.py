@@ -33,7 +33,7 @@ def test_what_a_job_says_steers_no_terminal(place: Place) -> None:
     # As it left the job, and as it would be without us.
     assert steering(place.kubectl("logs", f"{name}-1", "--container=agent")) >= {"\x1b", "\x07"}
     texts = {"progress": told(), "columns, running": place.kubectl("get", "oj", name, "-owide")}
-    place.kubectl("exec", f"{name}-1", "--container=main", "--", "touch", "/work/go")
+    place.touch(f"{name}-1")
     assert place.wait(number) == "Failed"
     event = f"--field-selector=involvedObject.name={name}"
     texts |= {

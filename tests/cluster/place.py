@@ -167,6 +167,10 @@ class Place:
         """Return a job's resource."""
         return self.get("orchestratorjob", f"job-{number}")
 
+    def touch(self, pod: str, name: str = "go") -> None:
+        """Make a file in the working directory of a job, whose script waits for that."""
+        self.kubectl("exec", pod, "--container=main", "--", "touch", name)
+
     def kill(self, part: str) -> None:
         """Kill a process of the system, or of the local cluster, without warning."""
         if not self.local:

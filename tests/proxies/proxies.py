@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from local.packages import PROXIES
 from local.paths import EXAMPLES
-from local.toolchain import PROXIES
 from tests.support.raw import Address
 
 # What is about the machine, and what the example leaves to whoever includes it.
