@@ -71,12 +71,13 @@ class Watched(Generic[R]):
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
-        bodies, since = await self._kube.list(self._path, **self._query)
-        listed, breaks = {}, Breaks()
-        for body in bodies:
-            if (item := self._parse(body)) is not None:
-                listed[item.metadata.name] = item
-            await breaks.take()  # of many it is seconds
+        listed, breaks, since = {}, Breaks(), ""
+        # A page at a time: what came may be much larger than what is kept of it.
+        async for bodies, since in self._kube.pages(self._path, **self._query):  # noqa: B007
+            for body in bodies:
+                if (item := self._parse(body)) is not None:
+                    listed[item.metadata.name] = item
+                await breaks.take()  # of many it is seconds
         for name in [name for name in self.items if name not in listed]:
             self.drop(name)
         for found in listed.values():

@@ -6,7 +6,6 @@ a job in is its pod. Comments are not looked at.
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import islice
 
 from orchestrator_crds.text import tame
@@ -77,7 +76,6 @@ _COMPILED = tuple(
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
-@lru_cache(maxsize=128)
 def findings(text: str) -> tuple[str, ...]:
     """Return what is suspicious in a script, such as `line 3: network tool (curl)`, in order."""
     return tuple(tame(found) for found in islice(_all(text), MOST_FINDINGS))

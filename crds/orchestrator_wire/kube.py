@@ -16,7 +16,9 @@ Bodies = list[dict[str, Any]]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
 REQUEST_SECONDS = 15.0
-PAGE = "500"
+# How many objects a list is asked for at once, and how many bytes may come: an object may be as
+# large as 1.5 MB, and whoever may make some may make many.
+PAGE, LARGEST_PAGE = 500, 8 << 20
 WATCH_SECONDS = 240
 
 
@@ -40,6 +42,10 @@ def policies_path(namespace: str, name: str = "") -> str:
     """Return the path of NetworkPolicies, or of one."""
     path = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
     return path + (f"/{name}" if name else "")
+
+
+class _TooMuch(Exception):  # noqa: N818
+    """An answer is larger than we want to hold."""
 
 
 class Kube:
@@ -76,9 +82,15 @@ class Kube:
         self, method: Method, path: str, body: Any = None, **query: str
     ) -> dict[str, Any]:
         """Send one request and return the answer; raises ClusterError's kinds."""
+        return await self._request(method, path, body, None, query)
+
+    async def _request(
+        self, method: Method, path: str, body: Any, limit: int | None, query: dict[str, str]
+    ) -> dict[str, Any]:
+        """Send one request; raises _TooMuch, too, for an answer of more than *limit* bytes."""
         try:
             response = await self._send(method, path, body, REQUEST_SECONDS, query)
-            data = await response.read()
+            data = await _body(response, limit)
         except aiohttp.ClientConnectorError as error:
             raise errors.Unreachable(f"{method} {path}: {error!r}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -97,10 +109,21 @@ class Kube:
         return items, version
 
     async def pages(self, path: str, **query: str) -> AsyncIterator[tuple[Bodies, str]]:
-        """Yield the objects at *path* some hundreds at a time, with the list's resourceVersion."""
+        """Yield the objects at *path* a page at a time, with the list's resourceVersion.
+
+        A page has some hundreds of them, or fewer where they are large.
+        """
         more: dict[str, str] = {}
+        size = PAGE
         while True:
-            answer = await self.request("GET", path, limit=PAGE, **query, **more)
+            asked = {"limit": str(size), **query, **more}
+            try:
+                most = LARGEST_PAGE if size > 1 else None
+                answer = await self._request("GET", path, None, most, asked)
+            except _TooMuch:
+                size = max(size // 8, 1)
+                continue
+            size = min(2 * size, PAGE)
             metadata = answer.get("metadata") or {}
             yield answer.get("items") or [], str(metadata.get("resourceVersion", ""))
             if not metadata.get("continue"):
@@ -150,6 +173,18 @@ class Kube:
         return await self._api.call_api(
             method, url, header_params=headers, body=body, _request_timeout=seconds
         )
+
+
+async def _body(response: Any, limit: int | None) -> bytes:
+    if limit is None:
+        return bytes(await response.read())
+    found = bytearray()
+    async for piece in response.response.content.iter_any():
+        found += piece
+        if len(found) > limit:
+            response.response.close()
+            raise _TooMuch
+    return bytes(found)
 
 
 def _decode(data: bytes | None) -> dict[str, Any]:

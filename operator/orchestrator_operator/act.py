@@ -10,6 +10,7 @@ from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.meta import Metadata
 from orchestrator_crds.outcome import Outcome
 from orchestrator_crds.resources import ComputeResources
+from orchestrator_crds.script import findings
 from orchestrator_operator.cluster.lease import Lease
 from orchestrator_operator.cluster.writes import Writer
 from orchestrator_operator.core import podspec, steps
@@ -122,7 +123,17 @@ class Actor:
         await self._patch(stub, transitions.finish(stub, outcome, None, now=now()))
 
     async def claim(self, job: OrchestratorJob, pool: str, resources: ComputeResources) -> None:
-        """Claim the next attempt at *job*; returns or raises only when it is known how it went."""
+        """Claim the next attempt at *job*; returns or raises only when it is known how it went.
+
+        A job whose script its service forbids ends instead. It is looked at no sooner: scripts of
+        all that waits would be much to hold, and to look through.
+        """
+        by_hand = job.spec.inputs is None
+        if by_hand and steps.is_enforced(self.mirror.service(job.spec.service)):
+            script = (await self._writer.read_job(job.metadata.name))["spec"].get("script", "")
+            if found := await asyncio.to_thread(findings, script):
+                await self._finish(job, steps.script_refused(found))
+                return
         try:
             patch = transitions.claim(
                 job, epoch=self._lease.epoch, pool=pool, resources=resources, now=now()

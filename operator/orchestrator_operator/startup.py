@@ -15,6 +15,7 @@ import kopf
 from aiohttp import web
 
 from orchestrator_crds.callback import key_of
+from orchestrator_crds.record import slim
 from orchestrator_operator import handlers
 from orchestrator_operator.act import Actor
 from orchestrator_operator.books import Books
@@ -132,6 +133,8 @@ async def lead(
     sweep = Sweep(bundles, kube, writer, settings.jobs_namespace, lambda: mirror.services)
 
     def seen(plural: str, kind: str | None, body: dict[str, Any]) -> None:
+        if plural == JOBS:
+            body = slim(body)
         relist.delivered(plural, body)
         decider.seen(plural, kind, body)
         if plural == JOBS and kind == "DELETED":

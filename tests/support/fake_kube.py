@@ -162,8 +162,12 @@ class FakeKube:
             key, _, value = label.partition("=")
             carried = [(b, (b["metadata"].get("labels") or {}).get(key)) for b in items]
             items = [b for b, found in carried if found is not None and value in ("", found)]
-        version = str(next(self.versions))
-        return web.json_response({"items": items, "metadata": {"resourceVersion": version}})
+        metadata = {"resourceVersion": str(next(self.versions))}
+        start = int(request.query.get("continue", 0))
+        end = start + int(request.query.get("limit", len(items)))
+        if end < len(items):
+            metadata["continue"] = str(end)
+        return web.json_response({"items": items[start:end], "metadata": metadata})
 
     async def _watch(self, request: web.Request, plural: str) -> web.StreamResponse:
         response = web.StreamResponse()

@@ -9,7 +9,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
-from orchestrator_api.bundle import of_script
 from orchestrator_api.dependencies import (
     IDENTIFIED,
     Caller,
@@ -33,7 +32,7 @@ from orchestrator_api.errors import (
     TooManyWaiting,
     TooSlow,
 )
-from orchestrator_api.files import ZIP, Asked, attachment, zip_response
+from orchestrator_api.files import Asked, zip_response
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.schemas import JobAnswer, answer, phase_for_rest
 from orchestrator_api.upload import boundary, check_length
@@ -168,8 +167,7 @@ async def download_partial(job_id: JobId, given: Given, known: Known, asked: Ask
             return await serve(key=inputs.key, etag=inputs.etag, sha256=inputs.sha256)
     except errors.NoSuchObject as error:
         return await _vanished(given, known, job, error)
-    headers = {"Content-Disposition": attachment(f"{job_id}.zip")}
-    return Response(of_script(job.spec.script or ""), media_type=ZIP, headers=headers)
+    raise FilesMissing(job_id)
 
 
 def _partial_key(job: OrchestratorJob) -> str:

@@ -7,7 +7,7 @@ old news fails harmlessly and is decided again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator_crds import OrchestratorJob, Phase, ServiceSpec, script
+from orchestrator_crds import OrchestratorJob, Phase, ServiceSpec
 from orchestrator_crds.amounts import readable, vector
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.outcome import Outcome, from_pod, killed, never_started, pod_gone
@@ -102,13 +102,24 @@ def _queued(view: View) -> Step | None:
         name = view.job.spec.service
         sentence = f"There is no service {name}; `kubectl get orchestratorservices` lists them."
         return Finish(Outcome(Phase.INVALID, Reason.UNKNOWN_SERVICE, sentence))
-    enforced = view.service is not None and view.service.script_policy == "Enforce"
-    if enforced and (findings := _findings(view.job)):
-        sentence = f"run.sh holds what its service does not allow: {'; '.join(findings)}."
-        return Finish(Outcome(Phase.INVALID, Reason.SCRIPT_REFUSED, sentence))
+    # The API saw the run.sh of an upload; one made with kubectl is read when its turn has come.
+    inputs = view.job.spec.inputs
+    if is_enforced(view.service) and inputs is not None and inputs.findings:
+        return Finish(script_refused(inputs.findings))
     if view.service is not None and (sentence := _beyond(view.job, view.service)):
         return Finish(Outcome(Phase.INVALID, Reason.BEYOND_SERVICE, sentence))
     return _leftover(view, keep=None)
+
+
+def is_enforced(service: ServiceSpec | None) -> bool:
+    """Return whether jobs with suspicious commands do not run on this service."""
+    return service is not None and service.script_policy == "Enforce"
+
+
+def script_refused(findings: Sequence[str]) -> Outcome:
+    """Return the outcome of a job whose run.sh holds *findings*."""
+    sentence = f"run.sh holds what its service does not allow: {'; '.join(findings)}."
+    return Outcome(Phase.INVALID, Reason.SCRIPT_REFUSED, sentence)
 
 
 def _beyond(job: OrchestratorJob, service: ServiceSpec) -> str:
@@ -130,12 +141,6 @@ def _beyond(job: OrchestratorJob, service: ServiceSpec) -> str:
         f"It asks for {readable(name, wanted[name])} of {name}, and service {job.spec.service} "
         f"gives a job {most} at most."
     )
-
-
-def _findings(job: OrchestratorJob) -> tuple[str, ...]:
-    if job.spec.inputs is not None:
-        return job.spec.inputs.findings  # the API saw run.sh when it was uploaded
-    return tuple(script.findings(job.spec.script or ""))
 
 
 def _submitted(view: View) -> Step | None:

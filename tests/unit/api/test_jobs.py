@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-import io
-import zipfile
 from typing import Any
 
 import pytest
@@ -227,16 +225,6 @@ async def test_partial_results_are_the_inputs_first_then_the_snapshot_then_the_r
     await complete(system)
     await asyncio.sleep(0.05)
     assert (await system.rest.get("/download_partial/1")).content == DATA
-
-
-async def test_partial_results_of_a_job_that_was_made_with_a_script(system: System) -> None:
-    spec = {"inputs": None, "script": "echo hi\n"}
-    body = job_body(spec=spec)
-    del body["spec"]["inputs"]
-    system.kube.put("orchestratorjobs", body)
-    answer = await system.rest.get("/download_partial/1")
-    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
-        assert archive.read("run.sh") == b"echo hi\n"
 
 
 @pytest.mark.parametrize("phase", ["Queued", "Submitted", "Running"])

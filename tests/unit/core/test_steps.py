@@ -146,11 +146,6 @@ CASES: list[tuple[str, OrchestratorJob, Sequence[Pod], dict[str, Any], str]] = [
     ("queued, bad script, warn", a_job(spec=BAD_SCRIPT), [], {}, "NoneType"),
     ("queued, bad script, enforce", a_job(spec=BAD_SCRIPT), [], ENFORCE, "Invalid ScriptRefused"),
     ("queued, good script, enforce", a_job(), [], ENFORCE, "NoneType"),
-    (
-        "queued, bad script by hand, enforce",
-        a_job("by-hand", spec={"script": "sudo x", "inputs": None}), [], ENFORCE,
-        "Invalid ScriptRefused",
-    ),
     ("over", a_job(phase="Completed"), [a_pod()], {}, "NoneType"),
 ]  # fmt: skip
 

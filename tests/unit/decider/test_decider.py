@@ -249,6 +249,36 @@ async def test_a_job_for_a_service_that_does_not_exist_is_invalid(operator: Oper
     assert operator.job("by-hand")["reason"] == "UnknownService"
 
 
+BY_HAND = {"inputs": None, "script": "sudo x\n"}
+
+
+async def test_a_script_that_its_service_forbids_is_found_when_its_turn_has_come(
+    operator: Operator,
+) -> None:
+    operator.state.put("orchestratorservices", service_body(scriptPolicy="Enforce"))
+    quota = operator.state.get("orchestratorquotas", "default")
+    quota["spec"]["maxRunning"] = 0
+    operator.state.put("orchestratorquotas", quota)
+    await operator.settle()
+    operator.submit("by-hand", spec=BY_HAND)
+    operator.submit("honest", spec={**BY_HAND, "script": "echo\n"})
+    await operator.settle()
+    assert operator.phases() == ["Queued", "Queued"]
+    assert not [read for read in operator.state.reads if "by-hand" in read]
+    quota["spec"]["maxRunning"] = 9
+    operator.state.put("orchestratorquotas", quota)
+    await operator.until(lambda: operator.phases() == ["Invalid", "Submitted"])
+    assert operator.job("by-hand")["reason"] == "ScriptRefused"
+    assert "line 1: privilege escalation (sudo)" in operator.job("by-hand")["message"]
+    await operator.until(lambda: operator.pods() == ["honest-1"])
+
+
+async def test_a_script_is_not_asked_for_where_it_is_not_looked_at(operator: Operator) -> None:
+    operator.submit("by-hand", spec=BY_HAND)
+    await operator.until(lambda: operator.pods() == ["by-hand-1"])
+    assert not [read for read in operator.state.reads if "by-hand" in read]
+
+
 async def test_a_service_that_the_watch_has_not_told_of_makes_no_job_invalid(
     operator: Operator,
 ) -> None:

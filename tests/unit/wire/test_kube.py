@@ -48,6 +48,31 @@ async def test_an_answer_that_is_no_json_is_an_error(cluster: Pair) -> None:
         await kube.request("GET", JOBS)
 
 
+async def test_a_page_of_large_objects_holds_few_of_them(
+    cluster: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator_wire.kube.LARGEST_PAGE", 50_000)
+    state, kube = cluster
+    names, large = [f"job-{n:02}" for n in range(60)], {f"job-{n}" for n in range(10, 20)}
+    for name in names:
+        spec = {"script": "x" * 20_000} if name in large else {}
+        state.put("orchestratorjobs", job_body(name, spec=spec))
+    pages = [[b["metadata"]["name"] for b in page] async for page, _ in kube.pages(JOBS)]
+    assert [name for page in pages for name in page] == names
+    assert max(len(large & set(page)) for page in pages) == 2
+    # After them, more come at a time again.
+    assert len(pages[-1]) > 2
+
+
+async def test_an_object_larger_than_a_page_comes_all_the_same(
+    cluster: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator_wire.kube.LARGEST_PAGE", 50_000)
+    state, kube = cluster
+    state.put("orchestratorjobs", job_body(spec={"script": "x" * 60_000}))
+    assert [len(page) async for page, _ in kube.pages(JOBS)] == [1]
+
+
 async def test_a_watch_tells_what_happens_after_the_list(cluster: Pair) -> None:
     state, kube = cluster
     state.put("orchestratorjobs", job_body("job-1"))
