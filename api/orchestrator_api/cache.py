@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from orchestrator_api.pacing import Breaks
 from orchestrator_crds import OrchestratorJob, OrchestratorService, Resource
+from orchestrator_crds.lean import parse_job
 from orchestrator_crds.lifecycle import LIVE, LIVE_SELECTOR
 from orchestrator_crds.names import job_name, record_key
-from orchestrator_crds.record import slim
 from orchestrator_wire import errors
 from orchestrator_wire.kube import Kube, resources_path
 from orchestrator_wire.s3 import Store
@@ -48,8 +48,15 @@ def _object(data: bytes) -> dict[str, Any]:
 class Watched(Generic[R]):
     """All objects of one kind, or those that a selector selects, kept up to date."""
 
-    def __init__(self, kube: Kube, kind: type[R], namespace: str, **query: str) -> None:
-        self._kube, self._kind, self._query = kube, kind, query
+    def __init__(
+        self,
+        kube: Kube,
+        kind: type[R],
+        namespace: str,
+        read: Callable[[dict[str, Any]], R],
+        **query: str,
+    ) -> None:
+        self._kube, self._kind, self._read, self._query = kube, kind, read, query
         self._path = resources_path(namespace, kind.plural)
         self.items: dict[str, R] = {}
         self.synced = False
@@ -116,7 +123,7 @@ class Watched(Generic[R]):
 
     def _parse(self, body: dict[str, Any]) -> R | None:
         try:
-            return self._kind.parse(slim(body))
+            return self._read(body)
         except ValidationError as error:
             log.warning("Cannot read a %s: %s", self._kind.__name__, error)
             return None
@@ -127,7 +134,9 @@ class Jobs:
 
     def __init__(self, kube: Kube, store: Store, namespace: str) -> None:
         self._kube, self._store, self._namespace = kube, store, namespace
-        self.live = Watched(kube, OrchestratorJob, namespace, fieldSelector=LIVE_SELECTOR)
+        self.live = Watched(
+            kube, OrchestratorJob, namespace, parse_job, fieldSelector=LIVE_SELECTOR
+        )
         self._ended: OrderedDict[str, tuple[float, OrchestratorJob]] = OrderedDict()
 
     def known(self, job_id: int) -> OrchestratorJob | None:
@@ -170,7 +179,7 @@ class Jobs:
             log.warning("The record of job %d cannot be read: %s", job_id, error)
             return None, error
         try:
-            return OrchestratorJob.parse(slim(_object(data))), None
+            return parse_job(_object(data)), None
         except ValueError as error:
             log.warning("The record of job %d is damaged: %s", job_id, error)
             return None, errors.StoreDown(f"the record of job {job_id} is damaged")
@@ -178,7 +187,7 @@ class Jobs:
     async def _asked(self, name: str) -> OrchestratorJob | None:
         try:
             path = resources_path(self._namespace, OrchestratorJob.plural, name)
-            return OrchestratorJob.parse(slim(await self._kube.request("GET", path)))
+            return parse_job(await self._kube.request("GET", path))
         except errors.NotFound:
             return None
 
@@ -213,7 +222,7 @@ class Services:
     """Services by name, from the watch."""
 
     def __init__(self, kube: Kube, namespace: str) -> None:
-        self.watched = Watched(kube, OrchestratorService, namespace)
+        self.watched = Watched(kube, OrchestratorService, namespace, OrchestratorService.parse)
 
     def find(self, name: str) -> OrchestratorService | None:
         """Return the service of this name, or None."""

@@ -24,7 +24,7 @@ class Queue:
         jobs: Watched[OrchestratorJob],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.quotas = Watched(kube, OrchestratorQuota, namespace)
+        self.quotas = Watched(kube, OrchestratorQuota, namespace, OrchestratorQuota.parse)
         self._clock = clock
         self._waiting: defaultdict[str, Counter[str]] = defaultdict(Counter)
         jobs.on_change = self._changed

@@ -9,29 +9,6 @@ from orchestrator_crds.meta import later, seconds_of
 from orchestrator_crds.service import Retention
 
 _METADATA = ("name", "namespace", "uid", "creationTimestamp")
-# What whoever makes a job can fill with much, and nobody asks for who holds many jobs.
-_BULKY = {
-    "metadata": ("annotations", "labels", "managedFields", "ownerReferences", "finalizers"),
-    "spec": ("script",),
-    "inputs": ("files",),
-}
-
-
-def slim(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a job's *body* as one can hold it by the ten thousands: without its script, the list
-    of its files, labels and annotations."""
-    slimmed = {**body, "metadata": _without("metadata", body.get("metadata"))}
-    if isinstance(spec := body.get("spec"), dict):
-        slimmed["spec"] = _without("spec", spec)
-        if "inputs" in spec:
-            slimmed["spec"]["inputs"] = _without("inputs", spec["inputs"])
-    return slimmed
-
-
-def _without(part: str, found: Any) -> Any:
-    if not isinstance(found, dict):
-        return found
-    return {key: value for key, value in found.items() if key not in _BULKY[part]}
 
 
 def record(body: dict[str, Any], retention: Retention) -> bytes:

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver
 
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.callback import allowed, headers, message
-from orchestrator_crds.record import slim
+from orchestrator_crds.lean import parse_job
 from orchestrator_operator.addresses import Resolver
 from orchestrator_operator.cluster.lease import Deposed
 from orchestrator_operator.cluster.writes import Writer
@@ -71,7 +71,7 @@ class Callbacks:
         async for bodies, _ in self._kube.pages(self._jobs, fieldSelector=PENDING):
             for body in bodies:
                 try:
-                    self.add(OrchestratorJob.parse(slim(body)))
+                    self.add(parse_job(body))
                 except ValueError as error:
                     log.warning("A callback is left alone: %s", error)
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob, ServiceSpec
+from orchestrator_crds.lean import parse_job
 from orchestrator_crds.lifecycle import ENDED_SELECTOR, LIVE
-from orchestrator_crds.record import is_expired, slim
+from orchestrator_crds.record import is_expired
 from orchestrator_crds.service import Retention
 from orchestrator_operator.bundles import Bundles
 from orchestrator_wire import errors
@@ -54,7 +55,7 @@ class Ended:
                 if found is None:
                     await self._bundles.forget(body)
                     return
-                job = OrchestratorJob.parse(slim(found))
+                job = parse_job(found)
                 if job.status.phase in LIVE or is_expired(job, time.time()):
                     return  # the sweep's record of it is the last word
                 service = self._service(job.spec.service)

@@ -84,7 +84,8 @@ def settings() -> kopf.OperatorSettings:
     # Memory and traffic grow with live jobs, not with finished ones.
     s.watching.field_selectors[GROUP, VERSION, JOBS] = LIVE_SELECTOR
     s.watching.label_selectors["v1", PODS] = labels.JOB
-    s.queueing.idle_timeout = 1.0
+    # So long is each object held, once it was handled.
+    s.queueing.idle_timeout = 0.1
     return s
 
 

@@ -19,13 +19,13 @@ from orchestrator_crds import (
     Resource,
     ServiceSpec,
 )
+from orchestrator_crds.lean import parse_job
 from orchestrator_crds.lifecycle import LIVE, Phase
 from orchestrator_crds.meta import seconds_of
 from orchestrator_operator.core import facts
 from orchestrator_operator.core.nodes import ClusterNode
 from orchestrator_operator.core.pods import Pod
 from orchestrator_operator.core.snapshot import Backlog, Held
-from orchestrator_operator.lean import parse_job
 
 log = logging.getLogger(__name__)
 PODS, NODES = "pods", "nodes"

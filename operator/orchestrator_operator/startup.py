@@ -15,7 +15,7 @@ import kopf
 from aiohttp import web
 
 from orchestrator_crds.callback import key_of
-from orchestrator_crds.record import slim
+from orchestrator_crds.lean import slim
 from orchestrator_operator import handlers
 from orchestrator_operator.act import Actor
 from orchestrator_operator.books import Books

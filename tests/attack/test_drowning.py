@@ -3,14 +3,17 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count
 
 import pytest
 
-from local.paths import RELEASE
+from local.paths import NAMESPACE, RELEASE
 from orchestrator_crds.meta import API_VERSION
 from tests.cluster.place import Place, until
+from tests.cluster.test_files import anonymous_bytes, peak
 from tests.cluster.test_life import SMALL, service
 
 # Their jobs, by kubectl and by REST, are of one user, whose name in the cluster is a number.
@@ -96,6 +99,53 @@ def test_a_flood_of_jobs_and_changes_keeps_nobody_elses_job_waiting(
         assert running(place) == restarts
     finally:
         place.kubectl("delete", "oj", f"--selector={FLOOD}", "--wait=false")
+
+
+# As large as a job's script and annotations may be.
+LARGE, MANY = 60_000 + 200_000, 600
+
+
+def large_jobs(start: int) -> str:
+    """Return jobs that are large by all that their maker may write."""
+    spec = {"service": FLOOD, "userID": str(MALLORY), "script": "#" * 60_000}
+    items = [
+        {"apiVersion": API_VERSION, "kind": "OrchestratorJob", "spec": spec,
+         "metadata": {"name": f"{FLOOD}-{n}", "annotations": {FLOOD: "x" * 200_000}}}
+        for n in range(start, start + AT_ONCE)
+    ]  # fmt: skip
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def test_large_jobs_by_the_hundreds_cost_little_memory(
+    place: Place, mallory: Callable[..., str]
+) -> None:
+    """The operator and the API once held scripts and annotations: 5,000 such jobs ended both."""
+    name = service(place, FLOOD, resources=SMALL)
+    place.apply("OrchestratorQuota", FLOOD, {"onlyUsers": [str(MALLORY)], "maxRunning": 0})
+    parts = ("operator", "api")
+    try:
+        with ExitStack() as watched:
+            quiet = {part: anonymous_bytes(place, part) for part in parts}
+            highest = {
+                part: watched.enter_context(peak(partial(anonymous_bytes, place, part)))
+                for part in parts
+            }
+            texts = map(large_jobs, range(0, MANY, AT_ONCE))
+            with ThreadPoolExecutor(4) as pool:
+                create = partial(mallory, "create", "--filename=-")
+                said = list(pool.map(lambda text: create(stdin=text), texts))
+            assert "".join(said).count(" created") == MANY, said
+            # Which both hear of after them all.
+            assert place.wait(place.upload("exit 0", user=ALICE, service=name)) == "Completed"
+        for part in parts:
+            assert highest[part][0] - quiet[part] < MANY * LARGE / 2, part
+        # One that begins anew lists them all, twice, and gets on.
+        part = "--selector=app.kubernetes.io/component=operator"
+        place.kubectl("delete", "pod", part, f"--namespace={NAMESPACE}")
+        assert place.wait(place.upload("exit 0", user=ALICE, service=name)) == "Completed"
+        assert anonymous_bytes(place, "operator") < quiet["operator"] + MANY * LARGE / 2
+    finally:
+        place.clear(f"spec.userID={MALLORY}")
 
 
 def running(place: Place) -> dict[str, int]:

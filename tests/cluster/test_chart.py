@@ -146,7 +146,7 @@ def test_kube_score_finds_nothing_critical_but_what_is_explained(values: tuple[s
     for guard, without, finding in (
         ("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false",
          "container-security-context-readonlyrootfilesystem"),
-        ("memory: 512Mi", "", "container-resources"),
+        ("memory: 1Gi", "", "container-resources"),
     ):  # fmt: skip
         assert ("Deployment", finding) in score(text.replace(guard, without))
 

@@ -173,9 +173,9 @@ def test_a_file_larger_than_an_old_zip_can_hold(place: Place, tmp_path: Path) ->
     assert done.returncode == 0, done.stdout
 
 
-def anonymous_bytes(place: Place) -> int:
-    """Return the memory of the API's container, without the page cache."""
-    for line in Path(f"/proc/{place.pid('api')}/cgroup").read_text().splitlines():
+def anonymous_bytes(place: Place, part: str = "api") -> int:
+    """Return the memory of the container of a part of the system, without the page cache."""
+    for line in Path(f"/proc/{place.pid(part)}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":
             text, word = Path(f"/sys/fs/cgroup/memory{path}/memory.stat").read_text(), "total_rss"

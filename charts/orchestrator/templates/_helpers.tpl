@@ -101,6 +101,16 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{/* Where there is a choice, not among the jobs, which take what processors they get. */}}
+{{- define "orchestrator.elsewhere" -}}
+nodeAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      preference:
+        matchExpressions:
+          - {key: orchestrator.dev/pool, operator: DoesNotExist}
+{{- end }}
+
 {{/* How callers are known, as the API reads it. */}}
 {{- define "orchestrator.identity" -}}
 {{- $identity := dict "limits" .Values.identity.limits -}}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob
-from orchestrator_crds.record import slim
+from orchestrator_crds.lean import slim
 from tests.support.builders import job_body
 
 
