@@ -2,11 +2,15 @@
 
 import io
 import zipfile
+from itertools import accumulate
 from typing import IO, Self, cast
 
 from orchestrator_crds.job import InputFile
 from orchestrator_crds.names import SCRIPT
 from orchestrator_wire.uploads import Upload
+
+# How many bytes the list of a job's files takes in its resource, and an entry beside the name.
+LISTED, BESIDE_NAME = 16 << 10, 32
 
 
 class _Buffer:
@@ -76,6 +80,14 @@ class Bundle:
         self._entry = None
         self.files[-1] = self.files[-1].model_copy(update={"size_bytes": self._size})
         await self._drain()
+
+    def listed(self) -> tuple[InputFile, ...]:
+        """Return the first files: as many as a job's resource has room to name.
+
+        Whoever may upload could fill the cluster's own store with a thousand long names a job.
+        """
+        sizes = accumulate(BESIDE_NAME + len(file.name.encode()) for file in self.files)
+        return tuple(self.files[: sum(size <= LISTED for size in sizes)])
 
     async def close(self) -> None:
         """End the zip; raises StoreDown."""

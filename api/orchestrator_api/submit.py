@@ -100,7 +100,8 @@ class Submissions:
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
             etag=stored.etag,
-            files=tuple(bundle.files),
+            files=bundle.listed(),
+            file_count=len(bundle.files),
             findings=await form.findings() if looked_at else (),
         )
         spec = {"service": service.metadata.name, "userID": str(user), "inputs": inputs.to_dict()}

@@ -55,8 +55,11 @@ class Inputs(Model):
     size_bytes: int = Field(ge=0, description="Size of the zip in bytes.")
     sha256: Sha256
     files: tuple[InputFile, ...] = Field(
-        default=(), max_length=MAX_FILES, description="The files in the zip, in upload order."
+        default=(),
+        max_length=MAX_FILES,
+        description="The files in the zip, in upload order; of many with long names the first.",
     )
+    file_count: int | None = Field(default=None, ge=0, description="How many files it holds.")
     etag: str = Field(
         default="", max_length=128, description="Its ETag; the job gets just this one."
     )

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import json
 import zipfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -44,6 +45,20 @@ async def test_an_upload_becomes_one_bundle_and_one_job(system: System) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         assert archive.read("a.pdb") == b"ATOM"
+
+
+async def test_a_thousand_long_names_do_not_make_a_large_resource(system: System) -> None:
+    system.kube.put("orchestratorservices", service_body(inputs={"maxBytes": 10**6}))
+    await asyncio.sleep(0.05)
+    names = ["run.sh", *(f"{n:03}".ljust(255, "x") for n in range(999))]
+    answer = await system.upload([("file", (name, b"x")) for name in names])
+    assert answer.status_code == 201
+    inputs = system.jobs()[0]["spec"]["inputs"]
+    assert len(json.dumps(inputs)) < 20_000
+    assert inputs["fileCount"] == 1000
+    assert [file["name"] for file in inputs["files"]] == names[:57]
+    with zipfile.ZipFile(io.BytesIO(system.s3.objects[inputs["key"]])) as archive:
+        assert archive.namelist() == names
 
 
 async def test_numbers_grow_and_keys_cannot_be_guessed(system: System) -> None:
