@@ -24,7 +24,7 @@ from tests.support.system import System, api_over
 SERVICE = "fuzzed"
 # So many jobs are there from the start, in every state that a job can be found in.
 JOBS = 12
-_DATA = b"a zip"
+DATA = b"a zip"
 _FOLDER = KEY.removesuffix("inputs.zip")
 
 
@@ -45,7 +45,7 @@ class Served:
         return asyncio.run_coroutine_threadsafe(asked, self.loop).result(timeout=30)
 
 
-def _stored(key: str, data: bytes = _DATA) -> dict[str, Any]:
+def _stored(key: str, data: bytes = DATA) -> dict[str, Any]:
     etag = md5(data).hexdigest()  # noqa: S324  (what S3 uses)
     now = "2026-01-01T00:00:00Z"
     return {
@@ -61,7 +61,7 @@ def _fill(kube: FakeKube, s3: FakeS3) -> None:
     kube.put("orchestratorservices", service_body(SERVICE))
     kube.put("orchestratorquotas", _quota())
     results, partial = _FOLDER + "results-1.zip", _FOLDER + "partial-1.zip"
-    s3.objects |= {KEY: _DATA, results: _DATA, partial: _DATA}
+    s3.objects |= {KEY: DATA, results: DATA, partial: DATA}
     live: list[dict[str, Any]] = [
         {"phase": "Queued"},
         {"phase": "Queued", "reason": "UserLimit", "message": "Wait."},
@@ -70,7 +70,7 @@ def _fill(kube: FakeKube, s3: FakeS3) -> None:
         {"phase": "Running", "attempt": 2, "snapshots": "OnRequest"},
         {"phase": "Queued", "spec": {"inputs": None, "script": "echo hi"}},
     ]
-    inputs = {"inputs": {"key": KEY, "sizeBytes": 5, "sha256": sha256(_DATA).hexdigest()}}
+    inputs = {"inputs": {"key": KEY, "sizeBytes": 5, "sha256": sha256(DATA).hexdigest()}}
     for number, more in enumerate(live, 1):
         kube.put("orchestratorjobs", job_body(f"job-{number}", **{"spec": inputs, **more}))
     ended: list[dict[str, Any]] = [
