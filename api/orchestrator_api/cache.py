@@ -78,17 +78,17 @@ class Watched(Generic[R]):
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
-        listed, breaks, since = {}, Breaks(), ""
+        there, listed, breaks, since = set(self.items), set[str](), Breaks(), ""
         # A page at a time: what came may be much larger than what is kept of it.
         async for bodies, since in self._kube.pages(self._path, **self._query):  # noqa: B007
             for body in bodies:
                 if (item := self._parse(body)) is not None:
-                    listed[item.metadata.name] = item
+                    listed.add(item.metadata.name)
+                    self.put(item)
                 await breaks.take()  # of many it is seconds
-        for name in [name for name in self.items if name not in listed]:
+        # What was put here meanwhile is newer than the list.
+        for name in there - listed:
             self.drop(name)
-        for found in listed.values():
-            self.put(found)
         self.synced = True
         async for kind, body in self._kube.watch(self._path, since, **self._query):
             await breaks.take()  # of a flood many lie in one piece of the answer
@@ -105,6 +105,8 @@ class Watched(Generic[R]):
     def put(self, item: R) -> None:
         """Take in an object as it is now."""
         old = self.items.get(item.metadata.name)
+        if old is not None and old.metadata.version > item.metadata.version > 0:
+            return  # what a list says may be older than what we have written meanwhile
         self.items[item.metadata.name] = item
         self.on_change(old, item)
 
@@ -125,7 +127,7 @@ class Watched(Generic[R]):
         try:
             return self._read(body)
         except ValidationError as error:
-            log.warning("Cannot read a %s: %s", self._kind.__name__, error)
+            log.warning("Cannot read a %s: %.1000s", self._kind.__name__, error)
             return None
 
 

@@ -18,6 +18,8 @@ Quantity = Annotated[
 # By the names that Kubernetes gives resources: cpu, memory, ephemeral-storage, nvidia.com/gpu.
 Amounts = dict[str, Quantity]
 MOST_RESOURCES = 16
+# A domain, a slash, a name, as Kubernetes has it.
+LONGEST_RESOURCE = 317
 
 
 class ComputeResources(Model):
@@ -42,7 +44,10 @@ class ComputeResources(Model):
             "ephemeral-storage": self.ephemeral_storage,
             **dict(sorted(self.extended.items())),
         }
-        return {name: quantity for name, quantity in named.items() if quantity != "0"}
+        # Also 0.0 and 0Gi: nobody is to be weighed by names of which nothing is taken.
+        return {
+            name: amount for name, amount in named.items() if any(c in "123456789" for c in amount)
+        }
 
 
 class WantedResources(Model):
@@ -56,7 +61,16 @@ class WantedResources(Model):
     extended: Amounts = Field(
         default={},
         max_length=MOST_RESOURCES,
-        description="Devices by the names that their plugins gave them, such as nvidia.com/gpu.",
+        description="Devices by the names that their plugins gave them, such as nvidia.com/gpu; "
+        "only such as the service lists.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": f"self.all(name, size(name) <= {LONGEST_RESOURCE})",
+                    "message": f"the name of a device has at most {LONGEST_RESOURCE} characters",
+                }
+            ]
+        },
     )
 
 
@@ -66,6 +80,17 @@ def demand(default: ComputeResources, wanted: WantedResources | None) -> Compute
         return default
     named = wanted.model_dump(exclude_none=True, exclude={"extended"})
     return default.model_copy(update={**named, "extended": {**default.extended, **wanted.extended}})
+
+
+def unlisted(
+    default: ComputeResources, most: WantedResources | None, wanted: WantedResources | None
+) -> str | None:
+    """Return the name of a device that a job wants and its service does not give, or None.
+
+    Whatever the amount: names that nobody but the job knows would be weighed in every decision.
+    """
+    listed = demand(default, most).extended
+    return next((name for name in wanted.extended if name not in listed), None) if wanted else None
 
 
 def beyond(wanted: Mapping[str, int], allowed: Mapping[str, int]) -> str | None:

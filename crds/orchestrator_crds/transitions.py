@@ -24,7 +24,7 @@ from orchestrator_crds.resources import ComputeResources
 from orchestrator_crds.service import Retention, Retries, ServiceSpec
 
 LONGEST_MESSAGE = 8000
-LONGEST_BACKOFF_SECONDS = 600
+FIRST_REFUSED_SECONDS, LONGEST_BACKOFF_SECONDS = 10, 600
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,22 @@ def requeue(job: OrchestratorJob, *, now: str) -> dict[str, Any]:
         "pod": None,
         "submittedAt": None,
         "conditions": _conditions(job, now, ("Admitted", "False", "Requeued", "")),
+    }
+
+
+def refused(job: OrchestratorJob, why: str, *, now: str) -> dict[str, Any]:
+    """Submitted → Queued: the cluster refuses the pod; after a pause it is tried again.
+
+    The pause doubles with every attempt, and nobody counts them: it is the administrator's to mend.
+    """
+    doubled = FIRST_REFUSED_SECONDS * 2 ** min(job.status.attempt - 1, 10)
+    moment = later(now, min(doubled, LONGEST_BACKOFF_SECONDS))
+    sentence = f"The pod is refused: {why} It is tried again after {moment}."
+    return {
+        **requeue(job, now=now),
+        "reason": str(Reason.POD_REJECTED),
+        "message": sentence[-LONGEST_MESSAGE:],
+        "notBefore": moment,
     }
 
 

@@ -18,7 +18,7 @@ MERGE_PATCH = "application/merge-patch+json"
 REQUEST_SECONDS = 15.0
 # How many objects a list is asked for at once, and how many bytes may come: an object may be as
 # large as 1.5 MB, and whoever may make some may make many.
-PAGE, LARGEST_PAGE = 500, 8 << 20
+PAGE, LARGEST_PAGE = 500, 4 << 20
 WATCH_SECONDS = 240
 
 
@@ -124,8 +124,8 @@ class Kube:
                 size = max(size // 8, 1)
                 continue
             size = min(2 * size, PAGE)
-            metadata = answer.get("metadata") or {}
-            yield answer.get("items") or [], str(metadata.get("resourceVersion", ""))
+            metadata = answer.pop("metadata", None) or {}
+            yield answer.pop("items", None) or [], str(metadata.get("resourceVersion", ""))
             if not metadata.get("continue"):
                 return
             more = {"continue": metadata["continue"]}

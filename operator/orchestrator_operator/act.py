@@ -72,10 +72,10 @@ class Actor:
         try:
             self.mirror.see(PODS, await self._writer.create_pod(manifest))
         except errors.Permanent as error:
-            # A policy of the cluster's refuses the pod. That may be mended, so it is tried again.
-            if job.status.reason != Reason.POD_REJECTED:
-                await self.explain(job, Reason.POD_REJECTED, f"The pod is refused: {error}")
-            raise
+            # A policy of the cluster's refuses the pod. That may be mended, so it is tried again;
+            # but meanwhile others have its place.
+            log.warning("%s: %s", job.metadata.name, error)
+            await self._patch(job, transitions.refused(job, str(error), now=now()))
 
     async def _finish(self, job: OrchestratorJob, outcome: Outcome) -> None:
         if outcome.reason is Reason.UNKNOWN_SERVICE:
@@ -123,13 +123,15 @@ class Actor:
         await self._patch(stub, transitions.finish(stub, outcome, None, now=now()))
 
     async def claim(self, job: OrchestratorJob, pool: str, resources: ComputeResources) -> None:
-        """Claim the next attempt at *job*; returns or raises only when it is known how it went.
+        """Claim the next attempt at *job*, or end it where its service forbids its script.
 
-        A job whose script its service forbids ends instead. It is looked at no sooner: scripts of
-        all that waits would be much to hold, and to look through.
+        Returns or raises only when it is known how it went. Scripts are looked at no sooner: those
+        of all that waits would be much to hold, and to look through.
         """
-        by_hand = job.spec.inputs is None
-        if by_hand and steps.is_enforced(self.mirror.service(job.spec.service)):
+        service = self.mirror.service(job.spec.service)
+        if service is None:
+            raise errors.Conflict(f"Service {job.spec.service} is gone meanwhile.")
+        if job.spec.inputs is None and steps.is_enforced(service):
             script = (await self._writer.read_job(job.metadata.name))["spec"].get("script", "")
             if found := await asyncio.to_thread(findings, script):
                 await self._finish(job, steps.script_refused(found))

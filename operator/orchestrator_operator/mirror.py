@@ -165,7 +165,7 @@ class Mirror:
             parsed = self._parse(plural, body)
         except ValidationError as error:
             # One bad object costs only itself; the last good version of it stays in force.
-            log.warning("Cannot read %s %s: %s", plural, name, error)
+            log.warning("Cannot read %s %s: %.1000s", plural, name, error)
             if plural == JOBS:
                 self.unreadable[name] = _sentence(error)
                 self.dirty_jobs.add(name)
@@ -288,4 +288,4 @@ class Mirror:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
+    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"[:1000]

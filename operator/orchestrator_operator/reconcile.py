@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from orchestrator_crds import OrchestratorJob, Phase, Resource
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 WRITES_AT_ONCE = 32
 # Claims that are decided and not yet written: few, since a lowered quota waits for them.
 CLAIMS_AT_ONCE = 64
+# Ends of jobs that wait, be they stopped or refused. Whoever makes many of those has them wait for
+# each other, and not the claims and pods of all.
+REFUSALS_AT_ONCE = 8
 # A pass over a long queue takes its time, and every new job asks for one: so many times as long as
 # it took, others get the processor. A short queue's pass takes well under a millisecond.
 REST_PER_PASS = 5.0
@@ -48,6 +52,9 @@ class Decider:
         self._wake = asyncio.Event()
         self._pool = asyncio.Semaphore(WRITES_AT_ONCE)
         self._writing: dict[str, asyncio.Task[None]] = {}
+        # Jobs that are about to end without having run, and those whose turn for that is to come.
+        self._refusing: set[str] = set()
+        self._to_refuse: dict[str, None] = {}
         self._failures: dict[str, int] = {}
         self._claimed: dict[str, Held] = {}
         self._adopting = True
@@ -119,8 +126,10 @@ class Decider:
     def _step(self, name: str) -> None:
         if name in self._writing:
             return  # looked at again when that write is done
+        self._to_refuse.pop(name, None)
         if name in self.mirror.unreadable:
-            self._write(name, self._actor.invalidate(name, self.mirror.unreadable[name]))
+            if self._may_refuse(name):
+                self._write(name, self._actor.invalidate(name, self.mirror.unreadable[name]))
             return
         job = self.mirror.jobs.get(name)
         if job is None:
@@ -135,8 +144,19 @@ class Decider:
             now=time.time(),
         )
         step = steps.next_step(view)
-        if step is not None:
+        if step is None:
+            return
+        refusal = job.status.phase is Phase.QUEUED and isinstance(step, steps.Finish)
+        if not refusal or self._may_refuse(name):
             self._write(name, self._actor.do(job, step))
+
+    def _may_refuse(self, name: str) -> bool:
+        """Take a place for the end of a job that waits, or its turn for one."""
+        if len(self._refusing) < REFUSALS_AT_ONCE:
+            self._refusing.add(name)
+            return True
+        self._to_refuse[name] = None
+        return False
 
     def _release(self, name: str) -> None:
         """Delete a pod whose job is over, once the pod is."""
@@ -158,18 +178,19 @@ class Decider:
         places = CLAIMS_AT_ONCE - len(self._claimed)
         if places <= 0:
             return  # a claim that is written makes place, and wakes us
-        snapshot = self.admission.snapshot(self._claimed, self._writing, moment)
+        busy = {*self._writing, *self._to_refuse}
+        snapshot = self.admission.snapshot(self._claimed, busy, moment)
         plan = self.admission.decide(snapshot, places)
         for admitted in plan.admitted:
             self._claim(admitted)
-        for refused in plan.refused[:CLAIMS_AT_ONCE]:
+        for refused in plan.refused[: REFUSALS_AT_ONCE - len(self._refusing)]:
             self._refuse(plan, refused)
         told, soonest = self._telling.due(plan, self.mirror.jobs, self._writing)
         for item in told:
             job, blocker = self.mirror.jobs[item.name], item.blocker
             self._write(item.name, self._actor.explain(job, blocker.code, blocker.message))
-        busy, later = self._judge.busy(snapshot)
-        for resource, status in busy:
+        told_of, later = self._judge.busy(snapshot)
+        for resource, status in told_of:
             self._write_once(resource, self._actor.tell(resource, status))
         ends = (resumes_at, self.admission.changes_at)
         waits = [end - moment for end in ends if end is not None]
@@ -210,6 +231,7 @@ class Decider:
         if refused.name not in self._writing:
             sentence = too_large(plan, refused.group, refused.resource)
             outcome = Outcome(Phase.INVALID, Reason.NEVER_FITS, sentence)
+            self._refusing.add(refused.name)
             self._write(refused.name, self._actor.do(job, steps.Finish(outcome)))
 
     def _wake_in(self, seconds: float) -> None:
@@ -257,6 +279,12 @@ class Decider:
         except Exception:
             log.exception("%s: unexpected, trying again later", key)
             self._later(key)
+
+        finally:
+            self._refusing.discard(key)
+            places = REFUSALS_AT_ONCE - len(self._refusing)
+            self.mirror.dirty_jobs.update(islice(self._to_refuse, places))
+            self._wake.set()
 
     def _later(self, key: str) -> None:
         """Let go of *key* after a pause that grows with each failure in a row."""

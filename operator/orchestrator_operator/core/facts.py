@@ -15,7 +15,7 @@ from orchestrator_crds import (
 from orchestrator_crds.amounts import vector
 from orchestrator_crds.meta import seconds_of
 from orchestrator_crds.quota import FairShare
-from orchestrator_crds.resources import ComputeResources, demand
+from orchestrator_crds.resources import ComputeResources, demand, unlisted
 from orchestrator_operator.core import snapshot
 from orchestrator_operator.core.nodes import ClusterNode
 from orchestrator_operator.core.pods import Pod
@@ -45,8 +45,13 @@ def _demand(amounts: tuple[tuple[str, str], ...]) -> Demand:
 
 
 def waiting(job: OrchestratorJob, service: ServiceSpec | None) -> Waiting:
-    """Return a queued job as it waits; one whose service is not there takes up nothing."""
-    size = demand_of(demand(service.resources, job.spec.resources)) if service else Demand()
+    """Return a queued job as it waits; one whose service is not there takes up nothing.
+
+    Nor does one that asks for what its service does not have, which ends before it is its turn.
+    """
+    size, wanted = Demand(), job.spec.resources
+    if service and not unlisted(service.resources, service.max_resources, wanted):
+        size = demand_of(demand(service.resources, wanted))
     group = Group(job.spec.service, job.spec.user_id, job.spec.priority, size)
     return Waiting(seconds_of(job.metadata.creation_timestamp), job.metadata.name, group)
 

@@ -11,7 +11,7 @@ from orchestrator_crds import OrchestratorJob, Phase, ServiceSpec
 from orchestrator_crds.amounts import readable, vector
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.outcome import Outcome, from_pod, killed, never_started, pod_gone
-from orchestrator_crds.resources import beyond, demand
+from orchestrator_crds.resources import beyond, demand, unlisted
 from orchestrator_operator.core.pods import Pod
 
 # How long an image that cannot be pulled, and the like, may take to come right.
@@ -132,6 +132,8 @@ def _beyond(job: OrchestratorJob, service: ServiceSpec) -> str:
         )
     if job.spec.resources is None:
         return ""
+    if name := unlisted(service.resources, service.max_resources, job.spec.resources):
+        return f"It asks for {name[:100]}, which service {job.spec.service} does not give."
     wanted = vector(demand(service.resources, job.spec.resources).amounts())
     allowed = vector(demand(service.resources, service.max_resources).amounts())
     if (name := beyond(wanted, allowed)) is None:

@@ -146,6 +146,21 @@ CASES: list[tuple[str, OrchestratorJob, Sequence[Pod], dict[str, Any], str]] = [
     ("queued, bad script, warn", a_job(spec=BAD_SCRIPT), [], {}, "NoneType"),
     ("queued, bad script, enforce", a_job(spec=BAD_SCRIPT), [], ENFORCE, "Invalid ScriptRefused"),
     ("queued, good script, enforce", a_job(), [], ENFORCE, "NoneType"),
+    (
+        "queued, wants what its service does not list",
+        a_job(spec={"resources": {"extended": {"example.com/x": "1"}}}), [], {},
+        "Invalid BeyondService",
+    ),
+    (
+        "queued, wants none of what its service does not list",
+        a_job(spec={"resources": {"extended": {"example.com/x": "0.0"}}}), [], {},
+        "Invalid BeyondService",
+    ),
+    (
+        "queued, wants less of what its service lists",
+        a_job(spec={"resources": {"extended": {"example.com/x": "0"}}}), [],
+        {"service": a_service(resources={"extended": {"example.com/x": "2"}}).spec}, "NoneType",
+    ),
     ("over", a_job(phase="Completed"), [a_pod()], {}, "NoneType"),
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from orchestrator_crds import transitions
 from orchestrator_operator.cluster.lease import Deposed, Lease
 from orchestrator_operator.relist import LISTS_UNTIL_BLIND, Blind
 from orchestrator_wire.kube import Kube
@@ -143,7 +144,12 @@ async def test_a_cluster_that_cannot_serve_is_tried_again(operator: Operator) ->
     await operator.until(operator.pods)
 
 
-async def test_a_refused_pod_says_why_and_is_tried_again(operator: Operator) -> None:
+async def test_a_refused_pod_says_why_and_is_tried_again(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once kept its place meanwhile: a few of one user's shut a quota for good."""
+    monkeypatch.setattr(transitions, "FIRST_REFUSED_SECONDS", 1)
+    operator.state.put("orchestratorquotas", quota_body(maxRunning=1))
     shut = True
 
     def refuse(method: str, path: str) -> web.Response | None:
@@ -155,8 +161,41 @@ async def test_a_refused_pod_says_why_and_is_tried_again(operator: Operator) -> 
     operator.submit("job-1")
     await operator.until(lambda: operator.job().get("reason") == "PodRejected")
     assert "no room" in operator.job()["message"]
+    assert operator.job()["phase"] == "Queued"
     shut = False
+    operator.submit("job-2")
+    await operator.until(lambda: operator.pods() == ["job-2-1"])
+    operator.set("pods", "job-2-1", phase="Succeeded")
+    operator.set(JOBS, "job-2", phase="Completed")
+    await operator.until(lambda: any(pod.startswith("job-1-") for pod in operator.pods()))
+
+
+async def test_a_flood_of_jobs_that_cannot_run_keeps_no_other_waiting(operator: Operator) -> None:
+    """Each was a write in line before the claims of all."""
+    for n in range(300):
+        operator.submit(f"nonsense-{n}", service="nonsense")
+    operator.submit("job-1")
     await operator.until(operator.pods)
+    assert operator.phases().count("Invalid") < 150
+    await operator.until(lambda: operator.phases().count("Invalid") == 300, 30)
+
+
+async def test_nor_does_one_that_is_stopped_before_its_turn(operator: Operator) -> None:
+    operator.state.put("orchestratorquotas", quota_body(maxRunning=0))
+    await operator.settle()
+    for n in range(1, 301):
+        operator.submit(f"job-{n}")
+    operator.submit("honest", user="2")
+    await operator.settle()
+    for n in range(1, 301):
+        body = operator.state.get(JOBS, f"job-{n}")
+        body["spec"]["terminate"] = True
+        operator.state.put(JOBS, body)
+    operator.state.put("orchestratorquotas", quota_body(maxRunning=1))
+    await operator.until(operator.pods)
+    assert operator.pods() == ["honest-1"]
+    assert operator.phases().count("Killed") < 150
+    await operator.until(lambda: operator.phases().count("Killed") == 300, 30)
 
 
 async def test_a_pod_of_this_name_that_is_somebody_elses_is_no_success(operator: Operator) -> None:
