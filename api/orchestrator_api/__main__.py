@@ -27,6 +27,7 @@ from orchestrator_api.settings import Settings
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tls import Certificate
 from orchestrator_api.tokens import Tokens
+from orchestrator_api.wellness import Wellness
 from orchestrator_wire import errors
 from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
@@ -111,7 +112,9 @@ async def main() -> None:
     door = Door(settings.identity)
     if door.open:
         log.warning("%s", NO_IDENTITY)
-    context = Context(store, cluster, jobs, services, submissions, operator, door)
+    context = Context(
+        store, cluster, jobs, services, submissions, operator, door, Wellness(cluster, store)
+    )
     gateway = create_gateway(
         Tokens(kube, settings.jobs_namespace),
         Attempts(cluster, store, jobs, services, events),

@@ -1,6 +1,7 @@
 """The zip that an upload becomes, written straight to the store."""
 
 import io
+import json
 import zipfile
 from itertools import accumulate
 from typing import IO, Self, cast
@@ -86,7 +87,7 @@ class Bundle:
 
         Whoever may upload could fill the cluster's own store with a thousand long names a job.
         """
-        sizes = accumulate(BESIDE_NAME + len(file.name.encode()) for file in self.files)
+        sizes = accumulate(BESIDE_NAME + len(json.dumps(file.name)) for file in self.files)
         return tuple(self.files[: sum(size <= LISTED for size in sizes)])
 
     async def close(self) -> None:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from orchestrator_crds import OrchestratorJob
+from orchestrator_crds import OrchestratorJob, OrchestratorService
+from orchestrator_crds.lean import parse_job
 from orchestrator_crds.meta import API_VERSION
 from orchestrator_wire.kube import Kube, resources_path
 
@@ -24,7 +25,7 @@ class Cluster:
             "metadata": {"name": name},
             "spec": spec,
         }
-        return OrchestratorJob.parse(await self._kube.request("POST", self._path(), body))
+        return parse_job(await self._kube.request("POST", self._path(), body))
 
     async def read(self, name: str) -> OrchestratorJob:
         """Return a job as it is now; raises NotFound."""
@@ -33,7 +34,7 @@ class Cluster:
     async def terminate(self, name: str) -> OrchestratorJob:
         """Ask for a job's end; asking twice is asking once."""
         body = {"spec": {"terminate": True}}
-        return OrchestratorJob.parse(await self._kube.request("PATCH", self._path(name), body))
+        return parse_job(await self._kube.request("PATCH", self._path(name), body))
 
     async def patch_status(self, job: OrchestratorJob, status: dict[str, Any]) -> OrchestratorJob:
         """Merge *status* into the job if it is still as it was read; raises Conflict."""
@@ -53,7 +54,9 @@ class Cluster:
 
     async def check(self) -> None:
         """Return when Kubernetes answers; raises ClusterError otherwise."""
-        await self._kube.request("GET", self._path(), limit="1")
+        # Not a job: one could be large, and whoever may make one may give it the first name.
+        path = resources_path(self._jobs_namespace, OrchestratorService.plural)
+        await self._kube.request("GET", path, limit="1")
 
     def _path(self, name: str = "", subresource: str = "") -> str:
         return resources_path(self._jobs_namespace, OrchestratorJob.plural, name, subresource)

@@ -15,6 +15,7 @@ from orchestrator_api.identity.door import Door
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.operator import Operator
 from orchestrator_api.submit import Submissions
+from orchestrator_api.wellness import Wellness
 from orchestrator_crds import OrchestratorJob
 from orchestrator_wire.s3 import Store
 
@@ -30,6 +31,7 @@ class Context:
     submissions: Submissions
     operator: Operator
     door: Door
+    wellness: Wellness
     # What an administrator should know, told beside the answer of /health.
     warnings: list[str] = field(default_factory=list)
 

@@ -6,6 +6,7 @@ It may be away, and of two during a rollout only one knows; so no answer is an a
 import asyncio
 import logging
 import socket
+from collections import Counter
 
 import aiohttp
 from pydantic import ValidationError
@@ -16,7 +17,8 @@ from orchestrator_wire.kube import now
 log = logging.getLogger(__name__)
 SECONDS = 5.0
 CONNECT_SECONDS = 1.0
-AT_ONCE = 8
+# How many may ask at once, and one caller of them.
+AT_ONCE, ONES_AT_ONCE = 8, 2
 
 
 class Operator:
@@ -24,13 +26,13 @@ class Operator:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
 
-    async def explain(self, name: str) -> Explanation | None:
-        """Return why the job *name* waits, or None when nobody can tell now."""
-        if self._under_way >= AT_ONCE:
+    async def explain(self, name: str, caller: str) -> Explanation | None:
+        """Return why the job *name* waits, or None when nobody can tell *caller* now."""
+        if self._under_way[caller] >= ONES_AT_ONCE or self._under_way.total() >= AT_ONCE:
             return None
-        self._under_way += 1
+        self._under_way[caller] += 1
         timeout = aiohttp.ClientTimeout(total=SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             async with (
@@ -44,7 +46,7 @@ class Operator:
         except (OSError, TimeoutError) as error:
             log.warning("The operator cannot be asked: %r", error)
         finally:
-            self._under_way -= 1
+            self._under_way -= Counter({caller: 1})
         return None
 
     async def _addresses(self) -> list[str]:

@@ -39,6 +39,10 @@ PATIENCE_SECONDS = 30.0
 MOST_CONNECTIONS = 4096
 # Of them to one address, where nobody speaks for others: an agent has four at most.
 MOST_OF_ONE = 128
+# And requests: an agent has one in two seconds. Who asks more often is read later.
+ONES_REQUESTS_PER_SECOND, ONES_BURST = 50.0, 200
+# Who is as much ahead of that is not waited for any longer.
+MOST_AHEAD_SECONDS = 2.0
 # Fields of which another reader on the way might take another than we do.
 ONCE = (b"host", b"authorization", b"content-type", b"range")
 # Nobody here has any use for it, but the framework takes it apart for every request; with
@@ -216,6 +220,43 @@ class GatewayProtocol(Protocol):
 
     discards = None
     _open: ClassVar[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
+    # By when an address may have asked what it has asked, by the loop's clock; of as many addresses
+    # as pods can have.
+    _spent: ClassVar[WeakKeyDictionary[Any, dict[str, float]]] = WeakKeyDictionary()
+    _resting: asyncio.TimerHandle | None = None
+
+    def on_message_begin(self) -> None:
+        """Count a request: a job shares its agent's address, and needs no token to be refused."""
+        super().on_message_begin()
+        spent, now = self._spent.setdefault(self.server_state, {}), self.loop.time()
+        full = now - ONES_BURST / ONES_REQUESTS_PER_SECOND
+        start = max(spent.get(self._address, full), full)
+        if start > now + MOST_AHEAD_SECONDS:
+            raise Doubtful
+        spent[self._address] = start + 1 / ONES_REQUESTS_PER_SECOND
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes, and no more for a while from who asks too often."""
+        super().data_received(data)
+        self._rest()
+
+    def on_response_complete(self) -> None:
+        """Read on, which uvicorn has just begun, only when it is time to."""
+        super().on_response_complete()
+        self._rest()
+
+    def _rest(self) -> None:
+        until = self._spent.get(self.server_state, {}).get(self._address, 0.0)
+        seconds = until - self.loop.time()
+        if seconds <= 0 or self.transport.is_closing():
+            return
+        self.flow.pause_reading()
+        if self._resting is None:
+            self._resting = self.loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._read_on()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and close it where its address has too many."""
@@ -227,6 +268,8 @@ class GatewayProtocol(Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no more."""
         self._count(-1)
+        if self._resting is not None:
+            self._resting.cancel()
         super().connection_lost(exc)
 
     def _count(self, more: int) -> None:

@@ -23,6 +23,8 @@ PENDING = "status.callback.state=Pending"
 LOOK_EVERY_SECONDS = 60.0
 TIMEOUT_SECONDS = 10.0
 AT_ONCE = 16
+# What is held at once; the rest is told by what the jobs themselves say.
+MOST_UNDER_WAY = 5_000
 # After each failure; two and a half hours in all.
 PAUSES_SECONDS = (2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 
@@ -76,9 +78,12 @@ class Callbacks:
                     log.warning("A callback is left alone: %s", error)
 
     def add(self, job: OrchestratorJob) -> None:
-        """Deliver the end of *job*, now and for as long as it takes, without waiting for it."""
+        """Deliver the end of *job*, now and for as long as it takes, without waiting for it.
+
+        Where too many are under way, it is taken up later.
+        """
         uid = job.metadata.uid
-        if uid not in self._under_way:
+        if uid not in self._under_way and len(self._under_way) < MOST_UNDER_WAY:
             task = self._under_way[uid] = asyncio.create_task(self._deliver(job))
             task.add_done_callback(lambda _: self._under_way.pop(uid, None))
 

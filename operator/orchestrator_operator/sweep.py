@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from orchestrator_crds import (
@@ -63,11 +64,16 @@ class Sweep:
         listed_at = time.time()
         every, old = await self._bundles.folders()
         stock = Stock(every, listed_at)
-        orphans = old
+        orphans, due = old, list[str]()
+        # Nothing is done while it lists, since a list that takes minutes is broken off.
         async for bodies, _ in self._kube.pages(self._jobs):
             for body in bodies:
                 orphans -= _folders(body)
-                await self._one(body, stock)
+                if _fate(body, stock) is not Fate.KEEP:
+                    due.append(body["metadata"]["name"])
+        for name in due:
+            with suppress(errors.NotFound):
+                await self._one(await self._writer.read_job(name), stock)
         for folder in orphans:
             await self._bundles.empty(folder)
         if orphans:
@@ -126,6 +132,15 @@ class Sweep:
     def _retention(self, job: OrchestratorJob) -> Retention:
         service = self._service(job)
         return service.retention if service else Retention()
+
+
+def _fate(body: dict[str, Any], stock: Stock) -> Fate:
+    try:
+        return fate(OrchestratorJob.parse(body), stock, time.time())
+    except ValueError as error:
+        name = body["metadata"].get("name")
+        log.warning("%s cannot be read, and is left alone: %.1000s", name, error)
+        return Fate.KEEP
 
 
 def _folders(body: dict[str, Any]) -> set[str]:

@@ -58,6 +58,7 @@ NOT_YOURS = "'; only jobs of your own are yours to make, change or delete"
 FOR_BOB = f"the job's spec.userID is 'bob' and your name is 'alice{NOT_YOURS}"
 FIXED = "only terminate and priority can be changed"
 BY_THE_API = "spec.id and spec.inputs are set by the API alone"
+FEW = "a job has at most 64 labels"
 STATUS = "status is written by the operator and the API alone"
 PODS = "are made by the operator alone; create an OrchestratorJob instead"
 OPERATOR = f"{ACCOUNT}-operator"
@@ -114,6 +115,10 @@ def create(kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> Act:
 
 def job(name: str = "roles-new", *, metadata: dict[str, Any] | None = None, **spec: Any) -> Act:
     return create("OrchestratorJob", name, {**SPEC, **spec}, **(metadata or {}))
+
+
+def some(count: int) -> dict[str, str]:
+    return {f"example.org/{n}": "x" for n in range(count)}
 
 
 def pod(
@@ -270,11 +275,17 @@ MAKING = [
     Row("a status at creation", Act(("create", DRY, "--filename=-", PHASE), {**(job().body or {}), "status": {"phase": "Completed"}}), "Queued"),
     Row("a finalizer", job(metadata={"finalizers": ["example.org/stay"]})),
     Row("an owner", job(metadata={"ownerReferences": [OWNER]})),
+    Row("many labels", job(metadata={"labels": some(65)}), FEW, job(metadata={"labels": some(64)})),
+    Row("many annotations", job(metadata={"annotations": some(65)}), FEW, job(metadata={"annotations": some(64)})),
+    Row("many finalizers", job(metadata={"finalizers": [f"example.org/{n}" for n in range(17)]}), FEW, job(metadata={"finalizers": [f"example.org/{n}" for n in range(16)]})),
+    Row("many owners", job(metadata={"ownerReferences": [OWNER | {"uid": str(n)} for n in range(17)]}), FEW, job(metadata={"ownerReferences": [OWNER | {"uid": str(n)} for n in range(16)]})),
+    Row("a device with a long name", job(resources={"extended": {"x" * 318: "1"}}), "has at most 317 characters", job(resources={"extended": {"x" * 317: "1"}})),
     Row("our labels", job(metadata={"labels": {labels.JOB: BOBS, labels.ATTEMPT: "1"}})),
 ]  # fmt: skip
 CHANGING = [
     Row("stops hers", edit(MINE, terminate=True)),
     Row("ranks hers", edit(MINE, priority=1)),
+    Row("marks hers often", mark(MINE, labels=some(65)), FEW, mark(MINE, labels=some(64)), PATCHED),
     Row("marks hers", mark(MINE, labels={"a": "b"}, finalizers=["example.org/stay"])),
     Row("deletes hers", Act(("delete", "oj", MINE, DRY))),
     Row("sees another's", Act(("get", "oj", BOBS, "--output=name")), f"orchestratorjob.orchestrator.dev/{BOBS}"),

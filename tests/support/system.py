@@ -21,6 +21,7 @@ from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tokens import Caller
+from orchestrator_api.wellness import Wellness
 from orchestrator_wire.events import Events
 from orchestrator_wire.kube import Kube
 from orchestrator_wire.s3 import Store
@@ -96,7 +97,7 @@ async def api_over(
     ids = Ids(kube, "system", lambda: highest_in_use(kube, s3, "jobs"))
     submissions = Submissions(s3, access, ids, services, queue, HOSTS)
     operator = Operator("127.0.0.1", 9)  # the discard port: nobody listens
-    context = Context(s3, access, jobs, services, submissions, operator, door)
+    context = Context(s3, access, jobs, services, submissions, operator, door, Wellness(access, s3))
     canary = Canary(0)
     tokens: Any = PlainTokens()
     events = Events(kube, "jobs", "orchestrator-api")

@@ -1,7 +1,5 @@
 """Is it up, is it well, and what can it do: ping, health and documentation."""
 
-import logging
-
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
@@ -9,9 +7,7 @@ from orchestrator_api.dependencies import Given
 from orchestrator_api.description import Responses, headers
 from orchestrator_api.identity.door import NO_IDENTITY
 from orchestrator_api.schemas import Health, Pong
-from orchestrator_wire import errors
 
-log = logging.getLogger(__name__)
 router = APIRouter(tags=["service"])
 
 
@@ -30,18 +26,7 @@ _ANSWERS: Responses = {
 @router.get("/health", responses=_ANSWERS, response_model=Health)
 async def health(given: Given) -> JSONResponse:
     """Tell whether Kubernetes and the object store can be reached."""
-    problem = ""
-    try:
-        await given.cluster.check()
-    except errors.ClusterError as error:
-        log.warning("Kubernetes: %s", error)
-        problem = "Kubernetes cannot be reached"
-    try:
-        await given.store.check()
-    except errors.StoreError as error:
-        log.warning("Object store: %s", error)
-        problem = problem or "the object store cannot be reached"
-    if problem:
+    if problem := await given.wellness.problem():
         return JSONResponse({"status": "error", "database": problem}, status_code=503)
     # The body is the old system's to the byte, so the warning stands beside it (RFC 7234, 5.5).
     warnings = [*([NO_IDENTITY] if given.door.open else []), *given.warnings]

@@ -199,7 +199,8 @@ async def _latest(serve: Callable[..., Awaitable[Response]], key: str) -> Respon
 async def terminate(job_id: JobId, given: Given, known: Known) -> JobAnswer:
     """Stop a job, wherever it is."""
     job = await find_job(given, known, job_id)
-    if job.status.phase in LIVE:
+    # To ask again changes nothing, so it costs nothing.
+    if job.status.phase in LIVE and not job.spec.terminate:
         try:
             job = await given.cluster.terminate(job.metadata.name)
         except errors.NotFound as error:

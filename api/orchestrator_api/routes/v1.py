@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from orchestrator_api.dependencies import IDENTIFIED, Given, JobId, Known, find_job
+from orchestrator_api.dependencies import IDENTIFIED, Caller, Given, JobId, Known, find_job
 from orchestrator_api.description import OF_A_JOB, refusals
 from orchestrator_api.problems import Problem
 from orchestrator_api.schemas import JobExplanation, answer, phase_for_rest
@@ -19,11 +19,11 @@ router = APIRouter(
 
 
 @router.get("/jobs/{job_id}/explain", response_model_by_alias=True)
-async def explain(job_id: JobId, given: Given, known: Known) -> JobExplanation:
+async def explain(job_id: JobId, given: Given, known: Known, caller: Caller) -> JobExplanation:
     """Tell why a job waits: what is in its way, when it may start, what would start it now."""
     job = await find_job(given, known, job_id)
     told, waits = answer(job), phase_for_rest(job) is Phase.QUEUED
-    found = await given.operator.explain(job.metadata.name) if waits else None
+    found = await given.operator.explain(job.metadata.name, caller) if waits else None
     first = found.blockers[0] if found and found.blockers else None
     return JobExplanation(
         id=job_id,

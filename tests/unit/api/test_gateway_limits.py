@@ -217,6 +217,41 @@ async def test_connections_of_one_address_do_not_keep_others_out(
         assert again == 200
 
 
+@pytest.mark.parametrize("limited", [True, False])
+async def test_requests_of_one_address_are_few_whoever_they_say_they_are(
+    running: System, monkeypatch: pytest.MonkeyPatch, limited: bool
+) -> None:
+    """A run.sh has its agent's address, and could keep the loop busy without any token."""
+    monkeypatch.setattr(serving, "ONES_REQUESTS_PER_SECOND", 50.0 if limited else 1e6)
+    app: Any = running.gateway._transport
+    answered = [0]
+    async with served(app.app, GatewayProtocol) as (host, port):
+
+        async def flood_it(request: bytes) -> None:
+            while True:
+                source, writer = await asyncio.open_connection(host, port)
+                try:
+                    while not source.at_eof():
+                        writer.write(request)
+                        answered[0] += (await source.read(1 << 16)).count(b"HTTP/1.1 200 ")
+                except OSError:
+                    pass
+                finally:
+                    writer.transport.abort()
+
+        request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+        tasks = [asyncio.create_task(flood_it(request * many)) for many in (1, 1, 1, 30)]
+        await asyncio.sleep(2)
+        transport = httpx2.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with httpx2.AsyncClient(transport=transport) as other:
+            assert (await other.get(f"http://{host}:{port}/livez")).status_code == 200
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    # So many at once, so many a second, and as many as it may be ahead.
+    assert (answered[0] <= 200 + 50 * (2 + 2) + 10) is limited, answered
+
+
 async def other_get(url: str) -> int:
     async with httpx2.AsyncClient() as client:
         return (await client.get(url)).status_code

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from orchestrator_api import wellness
 from orchestrator_api.errors import RangeNotSatisfiable
 from orchestrator_api.files import one_range
 from orchestrator_crds import OrchestratorJob
@@ -235,6 +236,10 @@ async def test_a_live_job_can_be_terminated_and_is_killed_from_then_on(
     answer = await system.rest.post("/terminate/1")
     assert answer.json() == {"id": 1, "status": "Unknown", "message": "job terminated"}
     assert system.kube.get("orchestratorjobs", "job-1")["spec"]["terminate"] is True
+    # Said once more, it costs nothing.
+    writes = len(system.kube.writes)
+    assert (await system.rest.post("/terminate/1")).json() == answer.json()
+    assert len(system.kube.writes) == writes
     poll = await system.rest.get("/download/1")
     assert poll.json()["status"] == "Killed"
 
@@ -273,13 +278,31 @@ async def test_kubernetes_down_is_503(system: System) -> None:
     assert not system.s3.uploads
 
 
-async def test_health_tells_what_is_away(system: System) -> None:
+async def test_health_tells_what_is_away(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wellness, "KEPT_SECONDS", 0.0)
     assert (await system.rest.get("/health")).json() == {"status": "ok", "database": "ok"}
     system.s3.down = True
     answer = await system.rest.get("/health")
     assert (answer.status_code, answer.json()["status"]) == (503, "error")
     system.s3.down, system.kube.before = False, lambda *_: web.Response(status=500)
     assert (await system.rest.get("/health")).status_code == 503
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_health_costs_the_same_however_many_ask(
+    system: System, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Nobody needs a key for it, and each had Kubernetes and the store asked."""
+    if not kept:
+        monkeypatch.setattr(wellness, "KEPT_SECONDS", 0.0)
+    before = len(system.kube.reads)
+    for _ in range(5):
+        answers = await asyncio.gather(*(system.rest.get("/health") for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+    asked = system.kube.reads[before:]
+    assert len(asked) == 1 if kept else len(asked) >= 5
+    # And not for a job, which could be large.
+    assert all(read.endswith("/orchestratorservices") for read in asked)
 
 
 async def test_ping_documentation_and_description(system: System) -> None:
