@@ -203,7 +203,8 @@ class ServiceSpec(Model):
     script_policy: Literal["Enforce", "Warn", "Off"] = Field(
         default="Warn",
         description="What to do with a run.sh that holds a suspicious command. Warn: note it in "
-        "an uploaded job. Enforce: the job becomes Invalid. Pods are shut in either way.",
+        "an uploaded job. Enforce: the job becomes Invalid, one made with kubectl when its turn "
+        "has come. Pods are shut in either way.",
     )
     data: tuple[ObjectName, ...] = Field(
         default=(),

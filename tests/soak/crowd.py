@@ -112,7 +112,7 @@ class Judgement:
         self._limits: dict[str, Any] = {}
         self._jobs: dict[str, dict[str, Any]] = {}
         self._pods: dict[str, dict[str, Any]] = {}
-        self._claimed: set[tuple[str, int, int]] = set()
+        self._claimed: set[tuple[str, int]] = set()
         order = sorted(self.states, key=lambda seen: seen.version)
         for seen, following in pairwise([*order, order[-1]]):
             getattr(self, f"_see_{seen.kind}")(seen)
@@ -142,7 +142,9 @@ class Judgement:
         claim = status.get("claim")
         if phase != "Submitted" or claim is None:
             return
-        key = (name, attempt, claim["epoch"])
+        # Not by its epoch: a new leader takes over claims as they stand, whatever the limits are by
+        # then. Whoever claims anew makes another attempt.
+        key = (name, attempt)
         if key not in self._claimed:
             self._claimed.add(key)
             self.claims += 1
