@@ -17,8 +17,8 @@ from orchestrator_wire.kube import now
 log = logging.getLogger(__name__)
 SECONDS = 5.0
 CONNECT_SECONDS = 1.0
-# How many may ask at once, and one caller of them.
-AT_ONCE, ONES_AT_ONCE = 8, 2
+# How many may ask at once; one caller of them, and one who is a user.
+AT_ONCE, ONES_AT_ONCE, USERS_AT_ONCE = 8, 6, 2
 
 
 class Operator:
@@ -28,9 +28,12 @@ class Operator:
         self._host, self._port = host, port
         self._under_way: Counter[str] = Counter()
 
-    async def explain(self, name: str, caller: str) -> Explanation | None:
+    async def explain(
+        self, name: str, caller: str, *, only_user: bool = False
+    ) -> Explanation | None:
         """Return why the job *name* waits, or None when nobody can tell *caller* now."""
-        if self._under_way[caller] >= ONES_AT_ONCE or self._under_way.total() >= AT_ONCE:
+        most = USERS_AT_ONCE if only_user else ONES_AT_ONCE
+        if self._under_way[caller] >= most or self._under_way.total() >= AT_ONCE:
             return None
         self._under_way[caller] += 1
         timeout = aiohttp.ClientTimeout(total=SECONDS, sock_connect=CONNECT_SECONDS)

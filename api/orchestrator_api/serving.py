@@ -41,8 +41,10 @@ MOST_CONNECTIONS = 4096
 MOST_OF_ONE = 128
 # And requests: an agent has one in two seconds. Who asks more often is read later.
 ONES_REQUESTS_PER_SECOND, ONES_BURST = 50.0, 200
-# Who is as much ahead of that is not waited for any longer.
-MOST_AHEAD_SECONDS = 2.0
+# Who is as much too early as that is not waited for any longer.
+MOST_EARLY_SECONDS = 2.0
+# Of whom that is remembered.
+MOST_ADDRESSES = 50_000
 # Fields of which another reader on the way might take another than we do.
 ONCE = (b"host", b"authorization", b"content-type", b"range")
 # Nobody here has any use for it, but the framework takes it apart for every request; with
@@ -220,10 +222,10 @@ class GatewayProtocol(Protocol):
 
     discards = None
     _open: ClassVar[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
-    # By when an address may have asked what it has asked, by the loop's clock; of as many addresses
-    # as pods can have.
+    # By when an address may have asked what it has asked, by the loop's clock.
     _spent: ClassVar[WeakKeyDictionary[Any, dict[str, float]]] = WeakKeyDictionary()
     _resting: asyncio.TimerHandle | None = None
+    _too_early = False
 
     def on_message_begin(self) -> None:
         """Count a request: a job shares its agent's address, and needs no token to be refused."""
@@ -231,8 +233,11 @@ class GatewayProtocol(Protocol):
         spent, now = self._spent.setdefault(self.server_state, {}), self.loop.time()
         full = now - ONES_BURST / ONES_REQUESTS_PER_SECOND
         start = max(spent.get(self._address, full), full)
-        if start > now + MOST_AHEAD_SECONDS:
-            raise Doubtful
+        if start > now + MOST_EARLY_SECONDS:
+            self._too_early = True
+            raise Doubtful  # so that the parser stops
+        if len(spent) > MOST_ADDRESSES:
+            spent.clear()
         spent[self._address] = start + 1 / ONES_REQUESTS_PER_SECOND
 
     def data_received(self, data: bytes) -> None:
@@ -245,7 +250,16 @@ class GatewayProtocol(Protocol):
         super().on_response_complete()
         self._rest()
 
+    def send_400_response(self, msg: str) -> None:
+        """End the connection of who asks too early without a word: an agent then asks again."""
+        if self._too_early:
+            self.transport.abort()
+        else:
+            super().send_400_response(msg)
+
     def _rest(self) -> None:
+        if not self._in_head:
+            return  # how fast a body is read is its reader's to say
         until = self._spent.get(self.server_state, {}).get(self._address, 0.0)
         seconds = until - self.loop.time()
         if seconds <= 0 or self.transport.is_closing():
@@ -256,7 +270,8 @@ class GatewayProtocol(Protocol):
 
     def _rested(self) -> None:
         self._resting = None
-        self._read_on()
+        if self._in_head:
+            self._read_on()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and close it where its address has too many."""
@@ -264,6 +279,7 @@ class GatewayProtocol(Protocol):
         self._count(1)
         if self._of_this_address() > MOST_OF_ONE:
             transport.abort()
+        self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no more."""

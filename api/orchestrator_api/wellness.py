@@ -14,7 +14,7 @@ KEPT_SECONDS = 1.0
 
 
 class Wellness:
-    """What is wrong with Kubernetes and the object store, a second old at most."""
+    """What is wrong with Kubernetes and the object store, by a look that is hardly a second old."""
 
     def __init__(self, cluster: Cluster, store: Store) -> None:
         self._cluster, self._store = cluster, store

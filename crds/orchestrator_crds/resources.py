@@ -22,6 +22,10 @@ MOST_RESOURCES = 16
 LONGEST_RESOURCE = 317
 
 
+# What every job has some of; all else are devices.
+NEEDED = ("cpu", "memory", "ephemeral-storage")
+
+
 class ComputeResources(Model):
     """What one job gets: requested and limited alike, so that a job cannot disturb another."""
 
@@ -89,8 +93,10 @@ def unlisted(
 
     Whatever the amount: names that nobody but the job knows would be weighed in every decision.
     """
+    if wanted is None or not wanted.extended:
+        return None
     listed = demand(default, most).extended
-    return next((name for name in wanted.extended if name not in listed), None) if wanted else None
+    return next((name for name in wanted.extended if name not in listed), None)
 
 
 def beyond(wanted: Mapping[str, int], allowed: Mapping[str, int]) -> str | None:

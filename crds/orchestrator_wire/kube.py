@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -179,11 +180,12 @@ async def _body(response: Any, limit: int | None) -> bytes:
     if limit is None:
         return bytes(await response.read())
     found = bytearray()
-    async for piece in response.response.content.iter_any():
-        found += piece
-        if len(found) > limit:
-            response.response.close()
-            raise _TooMuch
+    # Of an answer that was read to its end, nothing is left to be closed.
+    with closing(response.response) as source:
+        async for piece in source.content.iter_any():
+            found += piece
+            if len(found) > limit:
+                raise _TooMuch
     return bytes(found)
 
 

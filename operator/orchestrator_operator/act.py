@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from orchestrator_crds import JobSpec, OrchestratorJob, Phase, Resource, transitions
 from orchestrator_crds.job import JobStatus
 from orchestrator_crds.lifecycle import Reason
-from orchestrator_crds.meta import Metadata
+from orchestrator_crds.meta import Metadata, seconds_of
 from orchestrator_crds.outcome import Outcome
 from orchestrator_crds.resources import ComputeResources
 from orchestrator_crds.script import findings
@@ -22,6 +23,8 @@ from orchestrator_wire.kube import now
 
 log = logging.getLogger(__name__)
 LEARN_SECONDS = 1.0
+# How long a job keeps its place whose pod the cluster refuses.
+REFUSED_SECONDS = 60.0
 
 
 class Actor:
@@ -73,9 +76,14 @@ class Actor:
             self.mirror.see(PODS, await self._writer.create_pod(manifest))
         except errors.Permanent as error:
             # A policy of the cluster's refuses the pod. That may be mended, so it is tried again;
-            # but meanwhile others have its place.
-            log.warning("%s: %s", job.metadata.name, error)
-            await self._patch(job, transitions.refused(job, str(error), now=now()))
+            # for a while in its place, and then others have that.
+            if time.time() - seconds_of(job.status.submitted_at) > REFUSED_SECONDS:
+                log.warning("%s: %s", job.metadata.name, error)
+                await self._patch(job, transitions.refused(job, str(error), now=now()))
+                return
+            if job.status.reason != Reason.POD_REJECTED:
+                await self.explain(job, Reason.POD_REJECTED, f"The pod is refused: {error}")
+            raise
 
     async def _finish(self, job: OrchestratorJob, outcome: Outcome) -> None:
         if outcome.reason is Reason.UNKNOWN_SERVICE:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -23,8 +24,8 @@ PENDING = "status.callback.state=Pending"
 LOOK_EVERY_SECONDS = 60.0
 TIMEOUT_SECONDS = 10.0
 AT_ONCE = 16
-# What is held at once; the rest is told by what the jobs themselves say.
-MOST_UNDER_WAY = 5_000
+# Of one user; the jobs themselves keep what else is to be told.
+MOST_OF_A_USER = 500
 # After each failure; two and a half hours in all.
 PAUSES_SECONDS = (2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 
@@ -46,6 +47,7 @@ class Callbacks:
         self._jobs = resources_path(namespace, OrchestratorJob.plural)
         self._hosts, self._key, self._pauses = hosts, key, pauses
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._of: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
@@ -80,12 +82,19 @@ class Callbacks:
     def add(self, job: OrchestratorJob) -> None:
         """Deliver the end of *job*, now and for as long as it takes, without waiting for it.
 
-        Where too many are under way, it is taken up later.
+        Where too many of its user's are under way, it is taken up later.
         """
-        uid = job.metadata.uid
-        if uid not in self._under_way and len(self._under_way) < MOST_UNDER_WAY:
+        uid, user = job.metadata.uid, job.spec.user_id
+        if uid not in self._under_way and self._of[user] < MOST_OF_A_USER:
+            self._of[user] += 1
             task = self._under_way[uid] = asyncio.create_task(self._deliver(job))
-            task.add_done_callback(lambda _: self._under_way.pop(uid, None))
+            task.add_done_callback(lambda _: self._over(uid, user))
+
+    def _over(self, uid: str, user: str) -> None:
+        self._under_way.pop(uid, None)
+        self._of[user] -= 1
+        if not self._of[user]:
+            del self._of[user]
 
     async def _deliver(self, job: OrchestratorJob) -> None:
         url = job.status.callback.url if job.status.callback else ""

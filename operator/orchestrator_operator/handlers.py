@@ -79,7 +79,7 @@ def settings() -> kopf.OperatorSettings:
     s.watching.inactivity_timeout = 1e9
     s.watching.server_timeout = 240
     s.watching.client_timeout = 300
-    # An object may be as large as 1.5 MB, and in Python a hundred times that for ten.
+    # An object may be as large as 1.5 MB, which Python may need ten times as much for.
     s.watching.chunk_size = 20
     # Memory and traffic grow with live jobs, not with finished ones.
     s.watching.field_selectors[GROUP, VERSION, JOBS] = LIVE_SELECTOR

@@ -95,7 +95,9 @@ class Decider:
             self._judge_all()
         jobs, self.mirror.dirty_jobs = self.mirror.dirty_jobs, set()
         pods, self.mirror.dirty_pods = self.mirror.dirty_pods, set()
-        for name in jobs:
+        # Who waits for a place to be refused in has it before who comes now.
+        first = [name for name in islice(self._to_refuse, REFUSALS_AT_ONCE) if name in jobs]
+        for name in (*first, *(jobs - set(first))):
             self._step(name)
         for name in pods:
             self._release(name)
@@ -126,7 +128,6 @@ class Decider:
     def _step(self, name: str) -> None:
         if name in self._writing:
             return  # looked at again when that write is done
-        self._to_refuse.pop(name, None)
         if name in self.mirror.unreadable:
             if self._may_refuse(name):
                 self._write(name, self._actor.invalidate(name, self.mirror.unreadable[name]))
@@ -134,6 +135,7 @@ class Decider:
         job = self.mirror.jobs.get(name)
         if job is None:
             self._failures.pop(name, None)
+            self._to_refuse.pop(name, None)
             return
         view = steps.View(
             job=job,
@@ -144,18 +146,21 @@ class Decider:
             now=time.time(),
         )
         step = steps.next_step(view)
-        if step is None:
-            return
-        refusal = job.status.phase is Phase.QUEUED and isinstance(step, steps.Finish)
-        if not refusal or self._may_refuse(name):
+        if job.status.phase is Phase.QUEUED and isinstance(step, steps.Finish):
+            if not self._may_refuse(name):
+                return
+        else:
+            self._to_refuse.pop(name, None)
+        if step is not None:
             self._write(name, self._actor.do(job, step))
 
     def _may_refuse(self, name: str) -> bool:
         """Take a place for the end of a job that waits, or its turn for one."""
         if len(self._refusing) < REFUSALS_AT_ONCE:
             self._refusing.add(name)
+            self._to_refuse.pop(name, None)
             return True
-        self._to_refuse[name] = None
+        self._to_refuse.setdefault(name)
         return False
 
     def _release(self, name: str) -> None:
@@ -183,9 +188,10 @@ class Decider:
         plan = self.admission.decide(snapshot, places)
         for admitted in plan.admitted:
             self._claim(admitted)
-        for refused in plan.refused[: REFUSALS_AT_ONCE - len(self._refusing)]:
+        refusable = (refused for refused in plan.refused if refused.name not in busy)
+        for refused in islice(refusable, REFUSALS_AT_ONCE - len(self._refusing)):
             self._refuse(plan, refused)
-        told, soonest = self._telling.due(plan, self.mirror.jobs, self._writing)
+        told, soonest = self._telling.due(plan, self.mirror.jobs, busy | self._refusing)
         for item in told:
             job, blocker = self.mirror.jobs[item.name], item.blocker
             self._write(item.name, self._actor.explain(job, blocker.code, blocker.message))

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from orchestrator_crds import (
@@ -72,8 +71,7 @@ class Sweep:
                 if _fate(body, stock) is not Fate.KEEP:
                     due.append(body["metadata"]["name"])
         for name in due:
-            with suppress(errors.NotFound):
-                await self._one(await self._writer.read_job(name), stock)
+            await self._one(name, stock)
         for folder in orphans:
             await self._bundles.empty(folder)
         if orphans:
@@ -94,8 +92,9 @@ class Sweep:
         await self._bundles.drop_old_records(shortest, time.time())
         self._daily_at = time.time()
 
-    async def _one(self, body: dict[str, Any], stock: Stock) -> None:
+    async def _one(self, name: str, stock: Stock) -> None:
         try:
+            body = await self._writer.read_job(name)
             job = OrchestratorJob.parse(body)
             match fate(job, stock, time.time()):
                 case Fate.EXPIRE:
@@ -111,8 +110,10 @@ class Sweep:
                     pass
         except Deposed:
             raise
+        except errors.NotFound:
+            return  # somebody deleted it meanwhile
         except (errors.ClusterError, errors.StoreError, ValueError) as error:
-            log.warning("%s is left to the next sweep: %s", body["metadata"].get("name"), error)
+            log.warning("%s is left to the next sweep: %s", name, error)
 
     async def _expire(self, job: OrchestratorJob, body: dict[str, Any]) -> None:
         """Let a job go: the record first, so that it can be asked about at every moment."""

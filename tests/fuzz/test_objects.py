@@ -51,6 +51,7 @@ def _ask(number: int, body: Any) -> None:
             answer = HERE["client"].request(verb, path.format(number))
         except httpx2.RemoteProtocolError:
             # Of files that are not what was recorded, the last piece is kept back.
+            assert path.startswith("/download")
             sums = {str(part.get("sha256")) for part in _stored(body)}
             assert sums - {sha256(DATA).hexdigest()}
             TRIED["broken off"] += 1

@@ -11,7 +11,7 @@ from orchestrator_crds import OrchestratorJob, Phase, ServiceSpec
 from orchestrator_crds.amounts import readable, vector
 from orchestrator_crds.lifecycle import Reason
 from orchestrator_crds.outcome import Outcome, from_pod, killed, never_started, pod_gone
-from orchestrator_crds.resources import beyond, demand, unlisted
+from orchestrator_crds.resources import NEEDED, beyond, demand, unlisted
 from orchestrator_operator.core.pods import Pod
 
 # How long an image that cannot be pulled, and the like, may take to come right.
@@ -136,6 +136,12 @@ def _beyond(job: OrchestratorJob, service: ServiceSpec) -> str:
         return f"It asks for {name[:100]}, which service {job.spec.service} does not give."
     wanted = vector(demand(service.resources, job.spec.resources).amounts())
     allowed = vector(demand(service.resources, service.max_resources).amounts())
+    given = vector(service.resources.amounts())
+    if name := next((name for name in NEEDED if given.get(name) and not wanted.get(name)), None):
+        # Its pod would have no limit, and no quota would count it.
+        return f"It asks for no {name}, of which each job of service {job.spec.service} has some."
+    if name := next((n for n in wanted if n not in NEEDED and wanted[n] % 1000), None):
+        return f"It asks for a part of one {name[:100]}, which can only be had whole."
     if (name := beyond(wanted, allowed)) is None:
         return ""
     most = readable(name, allowed.get(name, 0))

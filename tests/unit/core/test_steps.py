@@ -161,6 +161,17 @@ CASES: list[tuple[str, OrchestratorJob, Sequence[Pod], dict[str, Any], str]] = [
         a_job(spec={"resources": {"extended": {"example.com/x": "0"}}}), [],
         {"service": a_service(resources={"extended": {"example.com/x": "2"}}).spec}, "NoneType",
     ),
+    *(
+        (
+            f"queued, wants {wanted}", a_job(spec={"resources": wanted}), [],
+            {"service": a_service(resources={"extended": {"example.com/x": "2"}}).spec},
+            "Invalid BeyondService",
+        )
+        for wanted in (
+            {"cpu": "0"}, {"memory": "0.0Gi"}, {"ephemeralStorage": "0"},
+            {"extended": {"example.com/x": "500m"}},
+        )
+    ),
     ("over", a_job(phase="Completed"), [a_pod()], {}, "NoneType"),
 ]  # fmt: skip
 

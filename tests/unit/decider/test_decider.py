@@ -1,6 +1,7 @@
 """The decider on events, lost answers, conflicts, old leaders, and objects that are nonsense."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from orchestrator_crds import transitions
+from orchestrator_operator import act
 from orchestrator_operator.cluster.lease import Deposed, Lease
 from orchestrator_operator.relist import LISTS_UNTIL_BLIND, Blind
 from orchestrator_wire.kube import Kube
@@ -148,7 +149,7 @@ async def test_a_refused_pod_says_why_and_is_tried_again(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It once kept its place meanwhile: a few of one user's shut a quota for good."""
-    monkeypatch.setattr(transitions, "FIRST_REFUSED_SECONDS", 1)
+    monkeypatch.setattr(act, "REFUSED_SECONDS", -1.0)
     operator.state.put("orchestratorquotas", quota_body(maxRunning=1))
     shut = True
 
@@ -167,7 +168,25 @@ async def test_a_refused_pod_says_why_and_is_tried_again(
     await operator.until(lambda: operator.pods() == ["job-2-1"])
     operator.set("pods", "job-2-1", phase="Succeeded")
     operator.set(JOBS, "job-2", phase="Completed")
+    await operator.settle()
+    assert operator.job()["phase"] == "Queued"
+    operator.set(JOBS, "job-1", notBefore="2026-01-01T00:00:00Z")
     await operator.until(lambda: any(pod.startswith("job-1-") for pod in operator.pods()))
+
+
+async def test_a_refused_pod_is_tried_again_in_its_place_at_first(operator: Operator) -> None:
+    refused = itertools.count()
+
+    def refuse(method: str, path: str) -> web.Response | None:
+        if method == "POST" and path.endswith("/pods") and next(refused) < 3:
+            return web.json_response({"reason": "Forbidden", "message": "no room"}, status=403)
+        return None
+
+    operator.state.before = refuse
+    operator.submit("job-1")
+    await operator.until(lambda: operator.job().get("reason") == "PodRejected")
+    assert operator.job()["phase"] == "Submitted"
+    await operator.until(lambda: operator.pods() == ["job-1-1"])
 
 
 async def test_a_flood_of_jobs_that_cannot_run_keeps_no_other_waiting(operator: Operator) -> None:
