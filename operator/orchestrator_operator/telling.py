@@ -1,13 +1,14 @@
 """Which waiting jobs are told why they wait: late, seldom, and a few at a time."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator_crds import OrchestratorJob
 from orchestrator_operator.core.admission import Plan
 from orchestrator_operator.core.blockers import Blocker, blockers
-from orchestrator_operator.core.snapshot import Group
+from orchestrator_operator.core.snapshot import Backlog, Group
 
 # A reason is worth a write only once the job has waited, and never at the cost of the rest.
 AFTER_SECONDS = 10.0
@@ -30,7 +31,8 @@ class Telling:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._looked_at = 0.0
-        self._round: Iterator[str] = iter(())
+        # Where the round through each user's jobs is; whose turn comes next stands first.
+        self._rounds: dict[str, Iterator[str]] = {}
         self._reasons: dict[Group, Blocker | None] = {}
 
     def due(
@@ -48,7 +50,7 @@ class Telling:
         told: list[Told] = []
         soonest: float | None = None
         looked_at: set[str] = set()
-        for name in self._names(list(waiting.names())):
+        for name in self._names(waiting):
             job, item = jobs.get(name), waiting.get(name)
             again = name in looked_at
             looked_at.add(name)
@@ -66,11 +68,30 @@ class Telling:
             soonest = 1.0 if soonest is None else min(soonest, 1.0)
         return told, soonest
 
-    def _names(self, every: list[str]) -> Iterator[str]:
-        """Go on with the round where the last look ended, and begin a new one after it, once."""
-        yield from self._round
-        self._round = iter(every)
-        yield from self._round
+    def _names(self, waiting: Backlog) -> Iterator[str]:
+        """Go on with each user's round, a job of each in turn; a round begins anew once.
+
+        Whoever has one job hears of it however many others have.
+        """
+        groups: dict[str, list[Group]] = {}
+        for group in waiting.groups:
+            groups.setdefault(group.user, []).append(group)
+        known = {user: names for user, names in self._rounds.items() if user in groups}
+        self._rounds = known | {user: iter(()) for user in groups if user not in known}
+        turns, begun = deque(self._rounds), set[str]()
+        while turns:
+            user = turns.popleft()
+            name = next(self._rounds[user], None)
+            if name is not None:
+                self._rounds[user] = self._rounds.pop(user)
+                yield name
+            elif user in begun:
+                continue
+            else:
+                begun.add(user)
+                every = [name for group in groups[user] for _, name in waiting.groups[group]]
+                self._rounds[user] = iter(every)
+            turns.append(user)
 
     def _reason(self, plan: Plan, group: Group) -> Blocker | None:
         if group not in self._reasons:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import aiohttp
 
-from local.paths import API_IP, RELEASE
+from local.paths import API_IP, NAMESPACE, RELEASE
 from tests.cluster.keys import asked, bearer, key
 from tests.cluster.place import Place, until
 from tests.cluster.test_life import SMALL, service
@@ -145,12 +145,33 @@ def manifests() -> None:
         DONE["created"] += 100
 
 
-def burn() -> None:
-    """Have a job take all the processor that it gets."""
+def asks_the_gateway() -> str:
+    """Return a script that asks what needs no token, over as many connections as it may have."""
+    service = Place().get("service", "orchestrator-gateway", NAMESPACE)
+    return f"""exec python3 - <<'END'
+import socket, threading
+
+def ask():
+    while True:
+        try:
+            with socket.create_connection(("{service["spec"]["clusterIP"]}", 8081), 5) as one:
+                while one.sendall(b"GET /canary HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n") or one.recv(65536):
+                    pass
+        except OSError:
+            pass
+
+for _ in range(100):
+    threading.Thread(target=ask).start()
+END
+"""
+
+
+def run(script: str) -> None:
+    """Have a job do it."""
     answer = subprocess.run(
         ["curl", "-sf", "-H", f"Authorization: Bearer {key(MALLORY)}", "-F", "file=@-;filename=run.sh",
          "-F", f"user_id={MALLORY}", "-F", "service=burns", f"{DOOR}/upload"],
-        input=BURNS.encode(), check=True, capture_output=True,
+        input=script.encode(), check=True, capture_output=True,
     )  # fmt: skip
     DONE[f"job {json.loads(answer.stdout)['id']}"] = 1
     time.sleep(600)
@@ -163,7 +184,8 @@ ATTACKS: dict[str, Callable[[], object]] = {
     "polls without end": lambda: asyncio.run(for_ever(polls, 32)),
     "uploads without a key": lambda: asyncio.run(for_ever(without_a_key, 32)),
     "jobs made with kubectl": manifests,
-    "a run.sh that burns": burn,
+    "a run.sh that burns": lambda: run(BURNS),
+    "a run.sh that asks the gateway without end": lambda: run(asks_the_gateway()),
 }
 
 
@@ -174,7 +196,7 @@ def attacked(name: str, achieved: Counter[str]) -> Iterator[None]:
         [sys.executable, "-m", "tests.bench.hostile", "--attack", name], stdout=subprocess.PIPE
     )
     try:
-        time.sleep(2 if name != "a run.sh that burns" else 5)
+        time.sleep(5 if name.startswith("a run.sh") else 2)
         assert process.poll() is None, f"the attack has ended: {name}"
         yield
     finally:

@@ -9,9 +9,9 @@ from tests.support.builders import a_job, a_quota
 from tests.support.world import NOW, jobs, world
 
 
-def told(count: int, rounds: int, *, written: bool = True) -> Iterator[list[str]]:
+def told(count: int, rounds: int, *, written: bool = True, others: str = "") -> Iterator[list[str]]:
     """Yield who is told in each of *rounds* looks, a second apart."""
-    snapshot = world(jobs(*"a" * count), a_quota(maxRunning=0))
+    snapshot = world(jobs(*"a" * count, *others), a_quota(maxRunning=0))
     known = {one.name: a_job(one.name) for one in snapshot.waiting}
     moment = NOW
     telling = Telling(lambda: moment)
@@ -40,3 +40,11 @@ def test_a_long_queue_is_looked_at_in_parts() -> None:
     count = LOOKED_AT + 1
     looks = list(told(count, count // PER_SECOND + 3))
     assert len({name for names in looks for name in names}) == count
+
+
+def test_users_are_told_in_turns() -> None:
+    """Whoever had ten thousand jobs kept the others from hearing for half an hour."""
+    looks = list(told(1000, 3, others="bbcd"))
+    first = [name for names in looks[:2] for name in names]
+    # The last four, of three users: two looks have ten.
+    assert {f"j{n}" for n in range(1000, 1004)} <= set(first)
