@@ -150,7 +150,13 @@ def comes_to(place: Place, number: int, end: tuple[str, str]) -> None:
     phase, reasons = end
     assert status["phase"] == phase, status
     assert status["reason"] in reasons.split(" or "), status
-    assert status["attempt"] == 1
+    # A node that starts dozens of pods at once may take half a minute from one container of a pod to
+    # the other, and only then is the pod shut in: that attempt is not the job's.
+    late = place.kubectl(
+        "get", "events", "--output=name",
+        f"--field-selector=involvedObject.name=job-{number},reason=NetworkNotIsolated",
+    )  # fmt: skip
+    assert status["attempt"] == 1 + len(late.split())
     assert status["message"]
 
 
