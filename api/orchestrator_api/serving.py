@@ -41,8 +41,8 @@ MOST_CONNECTIONS = 4096
 MOST_OF_ONE = 128
 # And requests: an agent has one in two seconds. Who asks more often is read later.
 ONES_REQUESTS_PER_SECOND, ONES_BURST = 50.0, 200
-# Who is as much too early as that is not waited for any longer.
-MOST_EARLY_SECONDS = 2.0
+# Who is as much too early as that is not waited for any longer; to come anew costs us more.
+MOST_EARLY_SECONDS = 30.0
 # Of whom that is remembered.
 MOST_ADDRESSES = 50_000
 # Fields of which another reader on the way might take another than we do.
