@@ -20,8 +20,6 @@ Amounts = dict[str, Quantity]
 MOST_RESOURCES = 16
 # A domain, a slash, a name, as Kubernetes has it.
 LONGEST_RESOURCE = 317
-
-
 # What every job has some of; all else are devices.
 NEEDED = ("cpu", "memory", "ephemeral-storage")
 

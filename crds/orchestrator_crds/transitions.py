@@ -101,8 +101,7 @@ def refused(job: OrchestratorJob, why: str, *, now: str) -> dict[str, Any]:
 
     The pause doubles with every attempt, and nobody counts them: it is the administrator's to mend.
     """
-    doubled = FIRST_REFUSED_SECONDS * 2 ** min(job.status.attempt - 1, 10)
-    moment = later(now, min(doubled, LONGEST_BACKOFF_SECONDS))
+    moment = _pause(FIRST_REFUSED_SECONDS, job.status.attempt - 1, now)
     sentence = f"The pod is refused: {why} It is tried again after {moment}."
     return {
         **requeue(job, now=now),
@@ -110,6 +109,12 @@ def refused(job: OrchestratorJob, why: str, *, now: str) -> dict[str, Any]:
         "message": sentence[-LONGEST_MESSAGE:],
         "notBefore": moment,
     }
+
+
+def _pause(first_seconds: int, doublings: int, now: str) -> str:
+    """Return when a pause is over that began with *first_seconds* and has doubled since."""
+    # More doublings than these are longer than the longest in any case.
+    return later(now, min(first_seconds * 2 ** min(doublings, 10), LONGEST_BACKOFF_SECONDS))
 
 
 def start(job: OrchestratorJob, *, pod: str, uid: str, node: str, now: str) -> dict[str, Any]:
@@ -158,8 +163,7 @@ def _has_another_try(job: OrchestratorJob, outcome: Outcome, retries: Retries) -
 def _retry(job: OrchestratorJob, outcome: Outcome, retries: Retries, now: str) -> dict[str, Any]:
     """Submitted | Running → Queued, after a pause that doubles with every retry."""
     infrastructure, user = job.status.infrastructure_retries, job.status.user_retries
-    doubled = retries.backoff_seconds * 2 ** (infrastructure + user)
-    moment = later(now, min(doubled, LONGEST_BACKOFF_SECONDS))
+    moment = _pause(retries.backoff_seconds, infrastructure + user, now)
     own = outcome.reason not in INFRASTRUCTURE
     count, most = (user, retries.user) if own else (infrastructure, retries.infrastructure)
     sentence = f"{outcome.message} It is run again after {moment} (retry {count + 1} of {most})."

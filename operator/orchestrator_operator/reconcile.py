@@ -234,11 +234,10 @@ class Decider:
 
     def _refuse(self, plan: Plan, refused: Refused) -> None:
         job = self.mirror.jobs[refused.name]
-        if refused.name not in self._writing:
-            sentence = too_large(plan, refused.group, refused.resource)
-            outcome = Outcome(Phase.INVALID, Reason.NEVER_FITS, sentence)
-            self._refusing.add(refused.name)
-            self._write(refused.name, self._actor.do(job, steps.Finish(outcome)))
+        sentence = too_large(plan, refused.group, refused.resource)
+        outcome = Outcome(Phase.INVALID, Reason.NEVER_FITS, sentence)
+        self._refusing.add(refused.name)
+        self._write(refused.name, self._actor.do(job, steps.Finish(outcome)))
 
     def _wake_in(self, seconds: float) -> None:
         if self._timer is not None:
@@ -285,7 +284,6 @@ class Decider:
         except Exception:
             log.exception("%s: unexpected, trying again later", key)
             self._later(key)
-
         finally:
             self._refusing.discard(key)
             places = REFUSALS_AT_ONCE - len(self._refusing)

@@ -1,7 +1,5 @@
 """The routes under /v1: the same jobs, told in full. Errors are RFC 9457 problem details."""
 
-from functools import partial
-
 from fastapi import APIRouter
 
 from orchestrator_api.dependencies import IDENTIFIED, Caller, Given, JobId, Known, find_job
@@ -25,8 +23,9 @@ async def explain(job_id: JobId, given: Given, known: Known, caller: Caller) -> 
     """Tell why a job waits: what is in its way, when it may start, what would start it now."""
     job = await find_job(given, known, job_id)
     told, waits = answer(job), phase_for_rest(job) is Phase.QUEUED
-    ask = partial(given.operator.explain, only_user=bool(known.only_user))
-    found = await ask(job.metadata.name, caller) if waits else None
+    found, only_user = None, bool(known.only_user)
+    if waits:
+        found = await given.operator.explain(job.metadata.name, caller, only_user=only_user)
     first = found.blockers[0] if found and found.blockers else None
     return JobExplanation(
         id=job_id,
