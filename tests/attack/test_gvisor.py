@@ -56,6 +56,11 @@ OFFENDING = OFFENDERS | {
         OFFENDERS["starts threads"][0],
         ("Failed", "OOMKilled or DeadlineExceeded or NonZeroExit"),
     ),
+    # A file takes all of its length there, so that the agent stops the job as soon as it looks.
+    "leaves terabytes of nothing": (
+        "truncate -s 1T huge; truncate -s 1T /tmp/huge; sleep 14",
+        ("Failed", "DiskLimitExceeded"),
+    ),
     # The pod has the agent's share of memory, too.
     "fills its shared memory": ("head -c 1000000000 /dev/zero > /dev/shm/x", OUT_OF_MEMORY),
     # Memory is all that ends these in time (SECURITY.md).
