@@ -103,11 +103,14 @@ class Agent:
             return "inputs", str(error)
         finally:
             bundle.unlink(missing_ok=True)
-        if not persist(lambda: isolated(self.gateway), STAGE_SECONDS, say):
+        if not persist(lambda: isolated(self.gateway, self._awaited), STAGE_SECONDS, say):
             if self.settings.isolation_required:
                 return "network", "the pod could still reach a port that its policy forbids"
             say("the network is not cut off; the service accepts that (BestEffort)")
         return None
+
+    def _awaited(self) -> bool:
+        return self.told_to_end or gates.awaited(self.settings.job)
 
     def _fetch(self, sha256: str, bundle: Path) -> None:
         for attempt in range(FETCH_TRIES):

@@ -1,8 +1,8 @@
 """The start gate, the log and two more: the FIFOs that join the agent to the user's container.
 
-The wrapper waits for a word in `go`, which is the start, and then opens `gate` for writing. However
-the user's container dies, the kernel closes its end of the gate and this side reads EOF. `log` and
-`progress` come from the job; a word into `stop` has the wrapper stop it.
+The wrapper waits for a word in `go`, which is the start, then opens `gate` for writing and says so.
+However the user's container dies, the kernel closes its end of the gate and this side reads EOF.
+`log` and `progress` come from the job; a word into `stop` has the wrapper stop it.
 """
 
 import contextlib
@@ -69,6 +69,16 @@ def make(job: Path) -> None:
             os.mkfifo(job / name, 0o600)
 
 
+def awaited(job: Path) -> bool:
+    """Return whether the user's container has come to the gate, and waits for it."""
+    try:
+        # Without a reader the kernel refuses; the reader sees a writer come and go, and waits on.
+        os.close(_open(job / "go", os.O_WRONLY))
+    except OSError:
+        return False
+    return True
+
+
 def dismiss(job: Path) -> None:
     """Let the user's container go, which will not be started.
 
@@ -108,7 +118,6 @@ class Gate:
         # Held open for writing too, so that a job that closes its output does not look ended.
         self._log_end = _open(job / "log", os.O_RDWR)
         self._progress_end = _open(job / "progress", os.O_RDWR)
-        self._went = False
         self._gate_end = _open(job / "gate", os.O_RDONLY)
         self._said = bytearray()
         self._progress = bytearray()
@@ -127,9 +136,10 @@ class Gate:
 
         The first calls start the user's code, as soon as its container waits for that.
         """
-        if not self._went:
-            self._went = self._write("go", "now")
-            seconds = seconds if self._went else min(seconds, GO_SECONDS)
+        if not self.started:
+            # Again and again, since a word is lost on a reader who is about to look anew.
+            self._write("go", "now")
+            seconds = min(seconds, GO_SECONDS)
         for descriptor, event in self._poll.poll(seconds * 1000):
             if descriptor == self._log_end:
                 self._drain()

@@ -6,28 +6,38 @@ one that was dialled is asked whether its canary listens: it may be on its way o
 """
 
 import contextlib
+import math
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator_agent.gateway import Gateway
 
 CONNECT_SECONDS = 0.25
-PAUSE_SECONDS = 0.02
+# It looks again after a tenth of the time that it has looked for already.
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5
 PATIENCE_SECONDS = 30.0
+# An image may take this long to come; then it is a network that nobody closes.
+LONGEST_SECONDS = 600.0
 # How often to ask until the same replica answers.
 ASKS = 20
 
 
-def isolated(gateway: Gateway, patience: float = PATIENCE_SECONDS) -> bool:
+def isolated(
+    gateway: Gateway, awaited: Callable[[], bool], patience: float = PATIENCE_SECONDS
+) -> bool:
     """Return whether the canary was out of reach three times in a row while it listened.
 
-    Dials it by the replica's address and by the Service's, for up to *patience* seconds. A canary
-    that does not listen proves nothing, so then the answer is False. Raises Unavailable when the
-    gateway cannot say.
+    Dials it by the replica's address and by the Service's, until *patience* seconds after the job
+    first *awaited* the answer: on a crowded node a pod's address, which its policy is made of, is
+    told half a minute after its first container, with the last one. A canary that does not listen
+    proves nothing, so then the answer is False. Raises Unavailable when the gateway cannot say.
     """
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+    began, deadline = time.monotonic(), math.inf
+    while (now := time.monotonic()) < min(began + LONGEST_SECONDS, deadline):
+        if deadline == math.inf and awaited():
+            deadline = now + patience
         canary = gateway.get("/canary")
         host = _host(gateway, canary)
         if not any(_reachable(h, int(canary["port"])) for h in (host, gateway.host, host)):
@@ -35,7 +45,8 @@ def isolated(gateway: Gateway, patience: float = PATIENCE_SECONDS) -> bool:
                 again = gateway.get("/canary")
                 if _host(gateway, again) == host:
                     return bool(again["listening"])
-        time.sleep(PAUSE_SECONDS)
+        pause = (time.monotonic() - began) / 10
+        time.sleep(min(max(pause, PAUSE_SECONDS), LONGEST_PAUSE_SECONDS))
     return False
 
 

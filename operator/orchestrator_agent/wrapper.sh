@@ -32,8 +32,11 @@ trap 'exit 143' TERM
 job=${ORCHESTRATOR_JOB_FOLDER:-/job}
 until [ -p "$job/gate" ]; do sleep 0.05 2>/dev/null || sleep 1; done
 # A shell that waits for a child hears SIGTERM; one that waits for a FIFO to open does not. An agent
-# that will not start this job takes `go` away.
-read -r _ 2>/dev/null <"$job/go" &
+# that only looks whether somebody waits says no word; one that will not start this job takes `go` away.
+(
+  while [ -p "$job/go" ]; do read -r _ <"$job/go" && exit; done
+  exit 1
+) 2>/dev/null &
 wait "$!" || exit 143
 exec 3>"$job/gate"
 # Called by the trap on EXIT, which a shell also comes to that cannot go on: after a fork bomb it

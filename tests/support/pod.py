@@ -21,6 +21,7 @@ AGENT = """
 import sys
 from orchestrator_agent import __main__ as agent
 agent.LATE_SECONDS = {}
+agent.isolated.__defaults__ = ({},)
 sys.exit(agent.Agent(agent.Settings.from_environment()).run())
 """
 
@@ -64,6 +65,7 @@ class PlainPod:
         disk_bytes: int = 1 << 30,
         snapshot_bytes: int = 1 << 30,
         late_seconds: float = 60,
+        patience_seconds: float = 30,
     ) -> None:
         env = {
             "PATH": os.environ["PATH"],
@@ -80,7 +82,7 @@ class PlainPod:
             "NETWORK_ISOLATION": isolation,
         }
         self.agent = subprocess.Popen(
-            [sys.executable, "-s", "-S", "-c", AGENT.format(late_seconds)],
+            [sys.executable, "-s", "-S", "-c", AGENT.format(late_seconds, patience_seconds)],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -408,8 +408,8 @@ def test_the_canary_is_really_dialled(gateway: FakeGateway) -> None:
         # Nobody can be reached at 192.0.2.1; nor does it matter where the Service still leads.
         for host in ("192.0.2.1", "127.0.0.1", "", "::ffff:127.0.0.1", "nowhere"):
             gateway.canary = {"host": host, "port": port, "listening": True}
-            assert not isolated(Gateway(gateway.url, token), patience=0.3), host
-    assert isolated(Gateway(gateway.url, token), patience=0.3)
+            assert not isolated(Gateway(gateway.url, token), lambda: True, patience=0.3), host
+    assert isolated(Gateway(gateway.url, token), lambda: True, patience=0.3)
 
 
 def test_only_the_replica_that_was_dialled_can_say_that_its_canary_listens(
@@ -420,7 +420,38 @@ def test_only_the_replica_that_was_dialled_can_say_that_its_canary_listens(
         {"host": f"192.0.2.{n}", "port": 9, "listening": n == 2} for n in (1, 2)
     )
     monkeypatch.setattr(FakeGateway, "answer", lambda *_: json.dumps(next(answers)).encode())
-    assert not isolated(Gateway(gateway.url, Path("/dev/null")), patience=0.3)
+    assert not isolated(Gateway(gateway.url, Path("/dev/null")), lambda: True, patience=0.3)
+
+
+def test_patience_for_the_policy_begins_when_main_waits(
+    pod: PlainPod, gateway: FakeGateway
+) -> None:
+    """On a crowded node the pod's address was told half a minute late, and with it the policy."""
+    gateway.inputs = bundle(run_sh="echo ran > ran")
+    with socket.create_server(("127.0.0.1", 0)) as still_open:
+        gateway.canary = {"port": still_open.getsockname()[1], "listening": True}
+        pod.start_agent(patience_seconds=2)
+        wait_until(lambda: gateway.calls.count("/canary") > 20, "the agent looks for a while")
+        time.sleep(2)
+        assert "/end" not in gateway.calls
+        pod.start_main()
+        looks = gateway.calls.count("/canary")
+        wait_until(lambda: gateway.calls.count("/canary") > looks + 2, "the agent looks again")
+    assert pod.finish()[0] == 0
+    assert "ran" in results(gateway)
+
+
+def test_a_main_that_was_only_looked_for_waits_on(pod: PlainPod) -> None:
+    gates.make(pod.job)
+    assert not gates.awaited(pod.job)
+    pod.start_main()
+    assert pod.main is not None
+    wait_until(lambda: gates.awaited(pod.job), "the wrapper waits")
+    for _ in range(500):
+        gates.awaited(pod.job)
+    assert pod.main.poll() is None
+    gates.dismiss(pod.job)
+    assert pod.main.wait(timeout=5) == 143
 
 
 def test_progress_is_told_when_it_changes_and_at_the_end(
