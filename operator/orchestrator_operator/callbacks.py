@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -23,7 +25,8 @@ log = logging.getLogger(__name__)
 PENDING = "status.callback.state=Pending"
 LOOK_EVERY_SECONDS = 60.0
 TIMEOUT_SECONDS = 10.0
-AT_ONCE = 16
+# At once, in all and to one host: one that hangs must not keep the others' waiting.
+AT_ONCE, TO_ONE_HOST = 16, 4
 # Of one user; the jobs themselves keep what else is to be told.
 MOST_OF_A_USER = 500
 # After each failure; two and a half hours in all.
@@ -49,6 +52,8 @@ class Callbacks:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._of: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(AT_ONCE)
+        # Those of a host, for as long as somebody waits for one.
+        self._host_slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -118,8 +123,11 @@ class Callbacks:
         """Send it once; returns what went wrong, or an empty text."""
         body = message(job)
         signed = headers(job, body, self._key, int(time.time()))
+        host = urlsplit(url).netloc
+        of_host = self._host_slots.setdefault(host, asyncio.Semaphore(TO_ONE_HOST))
         try:
             async with (
+                of_host,
                 self._slots,
                 # Elsewhere is where the administrator has not allowed it to go.
                 self._session.post(url, data=body, headers=signed, allow_redirects=False) as answer,

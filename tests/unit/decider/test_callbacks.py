@@ -13,6 +13,7 @@ from standardwebhooks import Webhook
 
 from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.callback import allowed, key_of
+from orchestrator_operator import callbacks as callbacks_of
 from orchestrator_operator.addresses import Resolver
 from orchestrator_operator.callbacks import Callbacks
 from orchestrator_operator.cluster.lease import Lease
@@ -62,10 +63,10 @@ async def callbacks(cluster: tuple[FakeKube, Kube], portal: Portal) -> AsyncIter
     await made.close()
 
 
-def ended(state: FakeKube, url: str, **callback: Any) -> OrchestratorJob:
+def ended(state: FakeKube, url: str, number: int = 1, **callback: Any) -> OrchestratorJob:
     at = "2026-01-01T00:00:00Z"
     body = job_body(
-        phase="Failed", reason="NonZeroExit", message="no", exitCode=3, finishedAt=at,
+        f"job-{number}", phase="Failed", reason="NonZeroExit", message="no", exitCode=3, finishedAt=at,
         callback={"url": url, "state": "Pending", "attempts": 0, "updatedAt": at, **callback},
     )  # fmt: skip
     return OrchestratorJob.parse(state.put(JOBS, body))
@@ -129,6 +130,38 @@ async def test_a_host_that_is_not_allowed_is_not_called(
     callbacks.add(ended(cluster[0], portal.url.replace("127.0.0.1", "127.0.0.2")))
     assert (await settled(cluster[0]))["state"] == "Refused"
     assert portal.got == []
+
+
+@pytest.mark.parametrize("fair", [True, False])
+async def test_a_host_that_hangs_keeps_no_other_from_being_told(
+    cluster: tuple[FakeKube, Kube], portal: Portal, monkeypatch: pytest.MonkeyPatch, fair: bool
+) -> None:
+    if not fair:
+        monkeypatch.setattr(callbacks_of, "TO_ONE_HOST", callbacks_of.AT_ONCE)
+    lease = Lease(cluster[1], "system", "me", seconds=15)
+    await lease.acquire()
+    # The kernel takes connections, and nobody ever answers.
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as hanging:
+        hung = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        made = Callbacks(
+            cluster[1],
+            Writer(cluster[1], lease, "jobs"),
+            "jobs",
+            [portal.url, hung],
+            key_of(SECRET),
+        )
+        try:
+            for number in range(2, 40):
+                made.add(ended(cluster[0], hung, number))
+            await asyncio.sleep(0.1)
+            made.add(ended(cluster[0], portal.url))
+            async with asyncio.timeout(2 if fair else 0.5):
+                assert (await settled(cluster[0]))["state"] == "Delivered"
+            assert fair
+        except TimeoutError:
+            assert not fair
+        finally:
+            await made.close()
 
 
 async def test_what_was_undelivered_is_taken_up_where_it_was(
