@@ -18,11 +18,12 @@ from orchestrator_api.cache import Jobs, Services
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
 from orchestrator_api.gateway import Canary, create_gateway
+from orchestrator_api.gateway_serving import GatewayProtocol
 from orchestrator_api.identity.door import NO_IDENTITY, Door
 from orchestrator_api.ids import Ids, highest_in_use
 from orchestrator_api.operator import Operator
 from orchestrator_api.queue import Queue
-from orchestrator_api.serving import GatewayProtocol, server
+from orchestrator_api.serving import server
 from orchestrator_api.settings import Settings
 from orchestrator_api.submit import Submissions
 from orchestrator_api.tls import Certificate

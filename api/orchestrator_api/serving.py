@@ -1,4 +1,4 @@
-"""The HTTP server before both applications: uvicorn's, with what it leaves unbounded bounded.
+"""The HTTP server before the applications: uvicorn's, with what it leaves unbounded bounded.
 
 Uvicorn reads heads, trailers and unwanted bodies of any length, waits for a head for ever, and
 never gives up on a reader that does not read.
@@ -9,8 +9,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -37,14 +36,6 @@ DISCARDED_PER_PIECE = 512
 # How long a head, the rest of a refused body, or a reader that stalls is waited for.
 PATIENCE_SECONDS = 30.0
 MOST_CONNECTIONS = 4096
-# Of them to one address, where nobody speaks for others: an agent has four at most.
-MOST_OF_ONE = 128
-# And requests: an agent has one in two seconds. Who asks more often is read later.
-ONES_REQUESTS_PER_SECOND, ONES_BURST = 50.0, 200
-# Who is as much too early as that is not waited for any longer; to come anew costs us more.
-MOST_EARLY_SECONDS = 30.0
-# Of whom that is remembered.
-MOST_ADDRESSES = 50_000
 # Fields of which another reader on the way might take another than we do.
 ONCE = (b"host", b"authorization", b"content-type", b"range")
 # Nobody here has any use for it, but the framework takes it apart for every request; with
@@ -212,94 +203,6 @@ class Protocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-class GatewayProtocol(Protocol):
-    """One connection of an agent, whose results may be refused after gigabytes: it reads on.
-
-    A job could open as many as there may be, and keep out all agents, and the kubelet's probes.
-    """
-
-    discards = None
-    _open: ClassVar[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
-    # By when an address may have asked what it has asked, by the loop's clock.
-    _spent: ClassVar[WeakKeyDictionary[Any, dict[str, float]]] = WeakKeyDictionary()
-    _resting: asyncio.TimerHandle | None = None
-    _too_early = False
-
-    def on_message_begin(self) -> None:
-        """Count a request: a job shares its agent's address, and needs no token to be refused."""
-        super().on_message_begin()
-        spent, now = self._spent.setdefault(self.server_state, {}), self.loop.time()
-        full = now - ONES_BURST / ONES_REQUESTS_PER_SECOND
-        start = max(spent.get(self._address, full), full)
-        if start > now + MOST_EARLY_SECONDS:
-            self._too_early = True
-            raise Doubtful  # so that the parser stops
-        if len(spent) > MOST_ADDRESSES:
-            spent.clear()
-        spent[self._address] = start + 1 / ONES_REQUESTS_PER_SECOND
-
-    def data_received(self, data: bytes) -> None:
-        """Take the next bytes, and no more for a while from who asks too often."""
-        super().data_received(data)
-        self._rest()
-
-    def on_response_complete(self) -> None:
-        """Read on, which uvicorn has just begun, only when it is time to."""
-        super().on_response_complete()
-        self._rest()
-
-    def send_400_response(self, msg: str) -> None:
-        """End the connection of who asks too early without a word: an agent then asks again."""
-        if self._too_early:
-            self.transport.abort()
-        else:
-            super().send_400_response(msg)
-
-    def _rest(self) -> None:
-        if not self._in_head:
-            return  # how fast a body is read is its reader's to say
-        until = self._spent.get(self.server_state, {}).get(self._address, 0.0)
-        seconds = until - self.loop.time()
-        if seconds <= 0 or self.transport.is_closing():
-            return
-        self.flow.pause_reading()
-        if self._resting is None:
-            self._resting = self.loop.call_later(seconds, self._rested)
-
-    def _rested(self) -> None:
-        self._resting = None
-        if self._in_head:
-            self._read_on()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count it, and close it where its address has too many."""
-        super().connection_made(transport)
-        self._count(1)
-        if self._of_this_address() > MOST_OF_ONE:
-            transport.abort()
-        self._rest()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Count it no more."""
-        self._count(-1)
-        if self._resting is not None:
-            self._resting.cancel()
-        super().connection_lost(exc)
-
-    def _count(self, more: int) -> None:
-        counts = self._open.setdefault(self.server_state, Counter())
-        counts[self._address] += more
-        if not counts[self._address]:
-            del counts[self._address]
-
-    def _of_this_address(self) -> int:
-        return self._open[self.server_state][self._address]
-
-    @property
-    def _address(self) -> str:
-        return self.client[0] if self.client else ""
 
 
 class Server(uvicorn.Server):

@@ -25,6 +25,7 @@ from orchestrator_operator.core.admission import Admitted, Plan, Refused
 from orchestrator_operator.core.blockers import too_large
 from orchestrator_operator.core.snapshot import Held, Snapshot
 from orchestrator_operator.judge import Judge
+from orchestrator_operator.refusals import Refusals
 from orchestrator_operator.telling import Telling
 from orchestrator_wire import errors
 
@@ -33,9 +34,6 @@ log = logging.getLogger(__name__)
 WRITES_AT_ONCE = 32
 # Claims that are decided and not yet written: few, since a lowered quota waits for them.
 CLAIMS_AT_ONCE = 64
-# Ends of jobs that wait, be they stopped or refused. Whoever makes many of those has them wait for
-# each other, and not the claims and pods of all.
-REFUSALS_AT_ONCE = 8
 # A pass over a long queue takes its time, and every new job asks for one: so many times as long as
 # it took, others get the processor. A short queue's pass takes well under a millisecond.
 REST_PER_PASS = 5.0
@@ -52,9 +50,7 @@ class Decider:
         self._wake = asyncio.Event()
         self._pool = asyncio.Semaphore(WRITES_AT_ONCE)
         self._writing: dict[str, asyncio.Task[None]] = {}
-        # Jobs that are about to end without having run, and those whose turn for that is to come.
-        self._refusing: set[str] = set()
-        self._to_refuse: dict[str, None] = {}
+        self._refusals = Refusals()
         self._failures: dict[str, int] = {}
         self._claimed: dict[str, Held] = {}
         self._adopting = True
@@ -96,7 +92,7 @@ class Decider:
         jobs, self.mirror.dirty_jobs = self.mirror.dirty_jobs, set()
         pods, self.mirror.dirty_pods = self.mirror.dirty_pods, set()
         # Who waits for a place to be refused in has it before who comes now.
-        first = [name for name in islice(self._to_refuse, REFUSALS_AT_ONCE) if name in jobs]
+        first = [name for name in self._refusals.next() if name in jobs]
         for name in (*first, *(jobs - set(first))):
             self._step(name)
         for name in pods:
@@ -129,13 +125,13 @@ class Decider:
         if name in self._writing:
             return  # looked at again when that write is done
         if name in self.mirror.unreadable:
-            if self._may_refuse(name):
+            if self._refusals.take(name):
                 self._write(name, self._actor.invalidate(name, self.mirror.unreadable[name]))
             return
         job = self.mirror.jobs.get(name)
         if job is None:
             self._failures.pop(name, None)
-            self._to_refuse.pop(name, None)
+            self._refusals.withdraw(name)
             return
         view = steps.View(
             job=job,
@@ -147,21 +143,12 @@ class Decider:
         )
         step = steps.next_step(view)
         if job.status.phase is Phase.QUEUED and isinstance(step, steps.Finish):
-            if not self._may_refuse(name):
+            if not self._refusals.take(name):
                 return
         else:
-            self._to_refuse.pop(name, None)
+            self._refusals.withdraw(name)
         if step is not None:
             self._write(name, self._actor.do(job, step))
-
-    def _may_refuse(self, name: str) -> bool:
-        """Take a place for the end of a job that waits, or its turn for one."""
-        if len(self._refusing) < REFUSALS_AT_ONCE:
-            self._refusing.add(name)
-            self._to_refuse.pop(name, None)
-            return True
-        self._to_refuse.setdefault(name)
-        return False
 
     def _release(self, name: str) -> None:
         """Delete a pod whose job is over, once the pod is."""
@@ -183,15 +170,17 @@ class Decider:
         places = CLAIMS_AT_ONCE - len(self._claimed)
         if places <= 0:
             return  # a claim that is written makes place, and wakes us
-        busy = {*self._writing, *self._to_refuse}
+        busy = {*self._writing, *self._refusals.waiting}
         snapshot = self.admission.snapshot(self._claimed, busy, moment)
         plan = self.admission.decide(snapshot, places)
         for admitted in plan.admitted:
             self._claim(admitted)
         refusable = (refused for refused in plan.refused if refused.name not in busy)
-        for refused in islice(refusable, REFUSALS_AT_ONCE - len(self._refusing)):
+        for refused in islice(refusable, self._refusals.room):
             self._refuse(plan, refused)
-        told, soonest = self._telling.due(plan, self.mirror.jobs, busy | self._refusing)
+        told, soonest = self._telling.due(
+            plan, self.mirror.jobs, busy.union(self._refusals.under_way)
+        )
         for item in told:
             job, blocker = self.mirror.jobs[item.name], item.blocker
             self._write(item.name, self._actor.explain(job, blocker.code, blocker.message))
@@ -236,7 +225,7 @@ class Decider:
         job = self.mirror.jobs[refused.name]
         sentence = too_large(plan, refused.group, refused.resource)
         outcome = Outcome(Phase.INVALID, Reason.NEVER_FITS, sentence)
-        self._refusing.add(refused.name)
+        self._refusals.take(refused.name)
         self._write(refused.name, self._actor.do(job, steps.Finish(outcome)))
 
     def _wake_in(self, seconds: float) -> None:
@@ -285,9 +274,8 @@ class Decider:
             log.exception("%s: unexpected, trying again later", key)
             self._later(key)
         finally:
-            self._refusing.discard(key)
-            places = REFUSALS_AT_ONCE - len(self._refusing)
-            self.mirror.dirty_jobs.update(islice(self._to_refuse, places))
+            self._refusals.over(key)
+            self.mirror.dirty_jobs.update(self._refusals.next())
             self._wake.set()
 
     def _later(self, key: str) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from orchestrator_api import serving
+from orchestrator_api import gateway_serving, serving
 from orchestrator_api.gateway import PROGRESS, REQUESTS
+from orchestrator_api.gateway_serving import GatewayProtocol
 from orchestrator_api.identity.rates import NO_LIMITS, Rates
 from orchestrator_api.places import Places
-from orchestrator_api.serving import GatewayProtocol
 from orchestrator_wire.uploads import SMALL_BYTES
 from tests.support.builders import KEY, job_body
 from tests.support.loopback import served
@@ -200,7 +200,7 @@ async def test_connections_of_one_address_do_not_keep_others_out(
 ) -> None:
     """Any job could open as many as there may be; even the kubelet's probes were answered 503."""
     monkeypatch.setattr(serving, "MOST_CONNECTIONS", 20)
-    monkeypatch.setattr(serving, "MOST_OF_ONE", 10 if limited else 1000)
+    monkeypatch.setattr(gateway_serving, "MOST_OF_ONE", 10 if limited else 1000)
     app: Any = running.gateway._transport
     async with served(app.app, GatewayProtocol) as (host, port):
         held = [await asyncio.open_connection(host, port) for _ in range(30)]
@@ -223,7 +223,7 @@ async def test_requests_of_one_address_are_few_whoever_they_say_they_are(
     running: System, monkeypatch: pytest.MonkeyPatch, limited: bool
 ) -> None:
     """A run.sh has its agent's address, and could keep the loop busy without any token."""
-    monkeypatch.setattr(serving, "ONES_REQUESTS_PER_SECOND", 50.0 if limited else 1e6)
+    monkeypatch.setattr(gateway_serving, "ONES_REQUESTS_PER_SECOND", 50.0 if limited else 1e6)
     app: Any = running.gateway._transport
     answered = [0]
     async with served(app.app, GatewayProtocol) as (host, port):
