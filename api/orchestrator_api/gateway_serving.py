@@ -24,6 +24,8 @@ class GatewayProtocol(Protocol):
     """One connection of an agent, whose results may be refused after gigabytes: it reads on."""
 
     discards = None
+    # What is read with the one in front of it cannot be read later; and no agent does that.
+    takes_ahead = False
     # Of each server: connections of an address, and by when it may have asked what it has asked, by
     # the loop's clock.
     _open: ClassVar[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()

@@ -25,7 +25,7 @@ AROUND_A_BYTE = 16
 MOST_FIELDS = 200
 # Each chunk costs some work, however small: so many may be of any size, all others need that much.
 MOST_SMALL_CHUNKS, LEAST_OF_A_CHUNK = 4096, 16
-# How many requests a connection may send before the first of them has its answer.
+# How many requests a connection may send before the one in front of them has its answer.
 MOST_AHEAD = 64
 # How much of a refused body is still read, so that its sender gets to read the answer.
 DISCARDED_BYTES = 64 << 20
@@ -51,6 +51,7 @@ class Protocol(HttpToolsProtocol):
     """One connection. Whatever is doubtful ends it, with a 400 where nothing was answered yet."""
 
     discards: int | None = DISCARDED_BYTES
+    takes_ahead = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """Take what uvicorn gives."""
@@ -117,7 +118,7 @@ class Protocol(HttpToolsProtocol):
         upgrade = self.parser.should_upgrade()
         if upgrade and (length or names[b"transfer-encoding"]):
             raise Doubtful  # the parser takes no body then
-        if len(self.pipeline) == MOST_AHEAD:
+        if self._answering and len(self.pipeline) >= (MOST_AHEAD if self.takes_ahead else 0):
             raise Doubtful
         super().on_headers_complete()
         self._wait_no_more()

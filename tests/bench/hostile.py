@@ -196,7 +196,13 @@ def attacked(name: str, achieved: Counter[str]) -> Iterator[None]:
         [sys.executable, "-m", "tests.bench.hostile", "--attack", name], stdout=subprocess.PIPE
     )
     try:
-        time.sleep(5 if name.startswith("a run.sh") else 2)
+        if name.startswith("a run.sh"):
+            selector = f"--field-selector=spec.userID={MALLORY},status.phase=Running"
+            until(
+                lambda: bool(Place().kubectl("get", "orchestratorjobs", selector, "-oname")),
+                "the attacker's job runs", 60,
+            )  # fmt: skip
+        time.sleep(2)
         assert process.poll() is None, f"the attack has ended: {name}"
         yield
     finally:

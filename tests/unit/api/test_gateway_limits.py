@@ -255,6 +255,26 @@ async def test_requests_of_one_address_are_few_whoever_they_say_they_are(
     assert (answered[0] <= 200 + 50 * (seconds + 2) + 10) is limited, answered
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+async def test_requests_ahead_of_their_answers_are_not_taken(
+    running: System, monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    """Read all at once, they were ten times as many in a second as were meant to be."""
+    monkeypatch.setattr(GatewayProtocol, "takes_ahead", ahead)
+    app: Any = running.gateway._transport
+    answered = 0
+    async with served(app.app, GatewayProtocol) as (host, port):
+        for _ in range(10):
+            source, writer = await asyncio.open_connection(host, port)
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
+            with suppress(TimeoutError, OSError):
+                async with asyncio.timeout(1):
+                    while data := await source.read(1 << 16):
+                        answered += data.count(b"HTTP/1.1 200 ")
+            writer.transport.abort()
+    assert answered == (600 if ahead else 0)
+
+
 @pytest.mark.parametrize("early", [True, False])
 async def test_who_asks_too_often_has_no_body_piled_up(early: bool) -> None:
     """What made it wait had its body read on, though nobody took it."""
