@@ -7,6 +7,7 @@ from orchestrator_api.dependencies import Context
 from orchestrator_api.description import Described
 from orchestrator_api.headers import Headers
 from orchestrator_api.routes import health, jobs, v1
+from orchestrator_api.unhurried import Unhurried
 
 
 def create_app(context: Context | None) -> FastAPI:
@@ -28,4 +29,5 @@ def create_app(context: Context | None) -> FastAPI:
     app.include_router(health.router)
     errors.install(app)
     app.add_middleware(Headers)
+    app.add_middleware(Unhurried, context=context)
     return app

@@ -49,7 +49,11 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key, or a token of th
 
 async def _principal(request: Request, given: Given) -> Principal:
     known = await given.door.admit(request.headers.get("authorization", ""))
-    given.submissions.turns.saw(_caller_of(request, given, known))
+    caller = _caller_of(request, given, known)
+    # `unhurried` asks for it, be it that this request is one too many.
+    request.state.caller = caller
+    given.door.rates.count(known.name)
+    given.submissions.turns.saw(caller)
     return known
 
 

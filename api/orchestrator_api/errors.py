@@ -4,9 +4,7 @@ The body is the old system's, since portals read it: id 0, status Unknown, and t
 /v1 it is a problem document instead. `description.py` draws the API's description from it.
 """
 
-import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -19,14 +17,8 @@ from starlette.requests import ClientDisconnect
 from orchestrator_api import problems
 from orchestrator_api.schemas import Refusal
 from orchestrator_wire import errors as wire
-from orchestrator_wire.events import Pace
 
 log = logging.getLogger(__name__)
-# So many a second are refused at once. All others are answered late, but only so many at a time,
-# since a request that waits holds a connection, and what had come of its body. How late differs by
-# half of it, so that those who were refused together do not come back together.
-REFUSALS_PER_SECOND = 10.0
-LATE_SECONDS, MOST_LATE = 1.0, 64
 
 
 class ApiError(Exception):
@@ -165,19 +157,6 @@ async def _api_error(request: Request, error: Exception) -> Response:
     return _answer(request, error.status, error.message, error.headers)
 
 
-async def _turned_away(request: Request, error: Exception) -> Response:
-    """Refuse in good time: who asks again at once would else cost a request's work each time."""
-    pace: Pace = request.app.state.refusals
-    late: set[Request] = request.app.state.late
-    if not pace.spend() and len(late) < MOST_LATE:
-        late.add(request)
-        try:
-            await asyncio.sleep(LATE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
-        finally:
-            late.discard(request)
-    return await _api_error(request, error)
-
-
 async def _store_error(request: Request, error: Exception) -> Response:
     log.warning("Object store: %s", error)
     found = Unavailable("The file store cannot be reached now; try again later.")
@@ -230,8 +209,6 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     ApiError: _api_error,
-    TooManyRequests: _turned_away,
-    Unauthorized: _turned_away,
     wire.StoreError: _store_error,
     wire.ClusterError: _cluster_error,
     wire.Permanent: _refused,
@@ -244,6 +221,5 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
 
 def install(app: FastAPI) -> None:
     """Have *app* answer every error as above."""
-    app.state.refusals, app.state.late = Pace(REFUSALS_PER_SECOND), set()
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)

@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -37,6 +37,11 @@ MALLORY = "989"
 SECRET, QUOTA, SUBMITTER = "bench-keys", "bench-hostile", "mallory"
 POLLS, PAUSE_SECONDS = 5, 0.15
 FILES = (b"ATOM  " * 200, bytes(600_000))
+CPUS = os.sched_getaffinity(0)
+# Of jobs, where they are to be on a node of their own: half of them.
+OF_JOBS = set(sorted(CPUS)[len(CPUS) // 2 :])
+# Requests of a connection before the first answer.
+AHEAD = 60
 # What the attacker was answered, how often.
 DONE: Counter[str] = Counter()
 BURNS = "while :; do :; done & while :; do :; done & wait"
@@ -129,6 +134,25 @@ async def without_a_key(session: aiohttp.ClientSession) -> int:
     return answer.status
 
 
+async def without_a_key_ahead() -> None:
+    """Ask for what needs a key, over many connections and many times before the first answer."""
+    request = b"GET /download/1 HTTP/1.1\r\nHost: x\r\n\r\n" * AHEAD
+
+    async def ask() -> None:
+        while True:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                source, writer = await asyncio.open_connection(API_IP, 5000)
+                while not source.at_eof():
+                    writer.write(request)
+                    for _ in range(AHEAD):
+                        head = await source.readuntil(b"\r\n\r\n")
+                        length = head.lower().partition(b"content-length:")[2].split()[0]
+                        await source.readexactly(int(length))
+                        DONE[head.split()[1].decode()] += 1
+
+    await asyncio.gather(*(ask() for _ in range(128)))
+
+
 def manifests() -> None:
     """Make jobs with kubectl, as fast as it goes."""
     place, number = Place(), 0
@@ -145,23 +169,25 @@ def manifests() -> None:
         DONE["created"] += 100
 
 
-def asks_the_gateway() -> str:
-    """Return a script that asks what needs no token, over as many connections as it may have."""
+ASK = 'while one.sendall(b"GET /canary HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n") or one.recv(65536): pass'
+
+
+def at_the_gateway(deed: str) -> str:
+    """Return a script that does what needs no token, over as many connections as it may have."""
     service = Place().get("service", "orchestrator-gateway", NAMESPACE)
     return f"""exec python3 - <<'END'
 import socket, threading
 
-def ask():
+def again():
     while True:
         try:
             with socket.create_connection(("{service["spec"]["clusterIP"]}", 8081), 5) as one:
-                while one.sendall(b"GET /canary HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n") or one.recv(65536):
-                    pass
+                {deed}
         except OSError:
             pass
 
 for _ in range(100):
-    threading.Thread(target=ask).start()
+    threading.Thread(target=again).start()
 END
 """
 
@@ -183,10 +209,45 @@ ATTACKS: dict[str, Callable[[], object]] = {
     "bodies that come slowly": lambda: asyncio.run(for_ever(slow_bodies, 32)),
     "polls without end": lambda: asyncio.run(for_ever(polls, 32)),
     "uploads without a key": lambda: asyncio.run(for_ever(without_a_key, 32)),
+    "polls without a key, many at once": lambda: asyncio.run(without_a_key_ahead()),
     "jobs made with kubectl": manifests,
     "a run.sh that burns": lambda: run(BURNS),
-    "a run.sh that asks the gateway without end": lambda: run(asks_the_gateway()),
+    "a run.sh that asks the gateway without end": lambda: run(at_the_gateway(ASK)),
+    "a run.sh that connects to the gateway without end": lambda: run(at_the_gateway("pass")),
 }
+# The chart has the API on nodes that run no jobs, where it finds any.
+APART = ", on a node of its own"
+ATTACKS |= {name + APART: deed for name, deed in ATTACKS.items() if name.startswith("a run.sh")}
+
+
+def spread(cpus: set[int], of: Callable[[str], bool]) -> None:
+    """Have all processes run on *cpus* alone whose cgroups *of* says yes to."""
+    for thread in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        # Some end meanwhile, and the kernel's own are where they are.
+        with suppress(OSError):
+            if of((thread / "cgroup").read_text()):
+                os.sched_setaffinity(int(thread.name), cpus)
+
+
+@contextmanager
+def parted(name: str) -> Iterator[None]:
+    """Where the attack is to come from elsewhere, keep everybody off the processors of jobs."""
+    if APART not in name:
+        yield
+        return
+    assert len(CPUS) > 1, "a machine with one processor cannot stand for two"
+    spread(CPUS - OF_JOBS, lambda _: True)
+    try:
+        yield
+    finally:
+        spread(CPUS, lambda _: True)
+
+
+def part() -> None:
+    """Give the attacker's pod, which runs by now, the processors of jobs."""
+    pods = json.loads(Place().kubectl("get", "pods", "-ojson"))["items"]
+    uids = [pod["metadata"]["uid"] for pod in pods]
+    spread(OF_JOBS, lambda cgroups: any(f"pod{uid}" in cgroups for uid in uids))
 
 
 @contextmanager
@@ -202,6 +263,8 @@ def attacked(name: str, achieved: Counter[str]) -> Iterator[None]:
                 lambda: bool(Place().kubectl("get", "orchestratorjobs", selector, "-oname")),
                 "the attacker's job runs", 60,
             )  # fmt: skip
+            if APART in name:
+                part()
         time.sleep(2)
         assert process.poll() is None, f"the attack has ended: {name}"
         yield
@@ -271,9 +334,10 @@ def measure(place: Place, rounds: int, attacks: list[str]) -> None:
     achieved = {name: Counter[str]() for name in attacks}
     for _ in range(rounds):
         for name in attacks:
-            before = asyncio.run(crowd())
-            with attacked(name, achieved[name]):
-                beside = asyncio.run(crowd())
+            with parted(name):
+                before = asyncio.run(crowd())
+                with attacked(name, achieved[name]):
+                    beside = asyncio.run(crowd())
             for what, values in before.items():
                 alone[what].append(p99(values))
                 ratios[name][what].append(p99(beside[what]) / p99(values))

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator_api import errors
-from orchestrator_api.app import create_app
 from orchestrator_api.dependencies import find_job
 from orchestrator_api.errors import JobNotFound, TooManyRequests, Unavailable
 from orchestrator_api.identity import rates
@@ -31,7 +29,7 @@ from orchestrator_api.places import Places, Seat
 from orchestrator_api.submit import LARGE_AT_ONCE
 from orchestrator_wire.uploads import SMALL_BYTES
 from tests.support.builders import service_body
-from tests.support.system import System, client
+from tests.support.system import System
 from tests.unit.api.test_identity import a_file, bearer
 
 
@@ -446,26 +444,3 @@ async def test_every_request_shows_who_is_there(system: System) -> None:
     assert system.context.submissions.turns.others("somebody else") == 0
     await system.rest.get("/download/1")
     assert system.context.submissions.turns.others("somebody else") == 1
-
-
-async def test_who_asks_too_often_is_answered_late_and_no_more_of_them_than_may_wait(
-    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Refused as fast as they asked, callers cost more than they would have, let in."""
-    most = Most(requests_per_second=0.001, burst=1)
-    settings = IdentitySettings(api_keys_file=str(a_file(tmp_path)), limits=most)
-    object.__setattr__(system.context, "door", Door(settings))
-    monkeypatch.setattr(errors, "MOST_LATE", 3)
-    monkeypatch.setattr(errors, "LATE_SECONDS", 2.0)
-    monkeypatch.setattr(errors, "REFUSALS_PER_SECOND", 1.0)
-    await system.rest.aclose()
-    system.rest = client(create_app(system.context))
-
-    async def ask() -> int:
-        return (await system.rest.get("/download/1", headers=bearer("one"))).status_code
-
-    assert await ask() == 404
-    late = [asyncio.create_task(ask()) for _ in range(5)]
-    done, waiting = await asyncio.wait(late, timeout=0.5)
-    assert (len(done), len(waiting)) == (2, 3)
-    assert {await task for task in late} == {429}

@@ -1,0 +1,154 @@
+"""Answers that no rate counts: few in a second, however many connections ask for them."""
+
+import asyncio
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator_api import unhurried
+from orchestrator_api.identity.door import Door, IdentitySettings
+from orchestrator_api.identity.rates import Most
+from orchestrator_api.unhurried import Lanes
+from tests.support.loopback import served
+from tests.support.raw import Address, get
+from tests.support.system import System
+from tests.unit.api.test_identity import KEYS, a_file
+
+CONNECTIONS, AHEAD = 60, 50
+PROMPT_SECONDS = 0.5
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    limits = Most(requests_per_second=20, burst=20)
+    return Door(IdentitySettings(api_keys_file=str(a_file(tmp_path)), limits=limits))
+
+
+def as_(caller: str) -> bytes:
+    return f"Authorization: Bearer {KEYS.get(caller, caller)}\r\n".encode()
+
+
+async def flood(address: Address, request: bytes, answered: list[int]) -> None:
+    """Ask the same thing again and again over one connection, without waiting for answers."""
+    source, writer = await asyncio.open_connection(*address)
+    try:
+        writer.write(request * AHEAD)
+        while data := await source.read(1 << 16):
+            count = data.count(b"HTTP/1.1 ")
+            answered[0] += count
+            writer.write(request * count)
+    finally:
+        writer.transport.abort()
+
+
+async def prompt(address: Address, request: bytes) -> bool:
+    """Return whether one more is answered at once."""
+    source, writer = await asyncio.open_connection(*address)
+    try:
+        writer.write(request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROMPT_SECONDS):
+                return bool(await source.read(1))
+        return False
+    finally:
+        writer.transport.abort()
+
+
+# Whom a flood is to be from, and what for; who then waits for an answer, too, and who does not.
+FLOODS: dict[str, tuple[bytes, bytes, bytes]] = {
+    "without a key": (
+        get(b"/download/1"), get(b"/download/1", as_("orc_false")), get(b"/download/1", as_("one")),
+    ),
+    "of what is public": (get(b"/"), get(b"/health"), get(b"/download/1", as_("one"))),
+    "of what is not there": (get(b"/nowhere"), get(b"/"), get(b"/download/1", as_("one"))),
+    "of one caller": (
+        get(b"/download/1", as_("two")), get(b"/download/1", as_("two")), get(b"/download/1", as_("one")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("limited", [True, False])
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood(
+    system: System, monkeypatch: pytest.MonkeyPatch, name: str, limited: bool
+) -> None:
+    """Without a key, over a hundred connections, it had uploads take seventeen times as long."""
+    if not limited:
+        monkeypatch.setattr(unhurried, "LONGEST_WAIT_SECONDS", 0.0)
+    request, alike, other = FLOODS[name]
+    answered = [0]
+    transport: Any = system.rest._transport
+    async with served(transport.app) as address:
+        began = time.monotonic()
+        floods = [
+            asyncio.create_task(flood(address, request, answered)) for _ in range(CONNECTIONS)
+        ]
+        await asyncio.sleep(2)
+        others = await prompt(address, other)
+        own = await prompt(address, alike)
+        seconds = time.monotonic() - began
+        for task in floods:
+            task.cancel()
+        await asyncio.gather(*floods, return_exceptions=True)
+    most = unhurried.AT_ONCE + unhurried.PER_SECOND * (seconds + 1) + CONNECTIONS
+    # What one caller may ask for is answered at once, whatever else it asks for.
+    most += 20 * (seconds + 1) if "caller" in name else 0
+    assert (answered[0] < most) is limited, answered
+    if limited:
+        assert others
+        assert not own or "caller" in name
+
+
+async def test_where_nobody_is_asked_nobody_waits(system: System) -> None:
+    object.__setattr__(system.context, "door", Door(IdentitySettings()))
+    began = time.monotonic()
+    for _ in range(unhurried.AT_ONCE + 100):
+        assert (await system.rest.get("/nowhere")).status_code == 404
+    assert time.monotonic() - began < 100 / unhurried.PER_SECOND * 5
+
+
+def test_when_an_answer_is_due() -> None:
+    now = [100.0]
+    lanes = Lanes(lambda: now[0])
+    assert [lanes.due("a") for _ in range(unhurried.AT_ONCE + 1)] == [0.0] * unhurried.AT_ONCE + [
+        pytest.approx(0.0, abs=1e-6)
+    ]
+    assert lanes.due("a") == pytest.approx(1 / unhurried.PER_SECOND)
+    # Nobody waits for what others ask, nor for ever.
+    assert lanes.due("b") == 0.0
+    assert max(lanes.due("a") for _ in range(10_000)) == unhurried.LONGEST_WAIT_SECONDS
+    # And not for what was long ago.
+    now[0] += unhurried.LONGEST_WAIT_SECONDS + unhurried.AT_ONCE / unhurried.PER_SECOND + 1
+    assert [lanes.due("a") for _ in range(unhurried.AT_ONCE)] == [0.0] * unhurried.AT_ONCE
+    for number in range(unhurried.REMEMBERED + 10):
+        lanes.due(str(number))
+    assert len(lanes._next) == unhurried.REMEMBERED
+
+
+async def test_of_those_with_a_body_only_so_many_wait_and_others_have_to_come_again(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come of their bodies takes memory for as long as they wait."""
+    monkeypatch.setattr(unhurried, "MOST_LADEN", 3)
+    monkeypatch.setattr(unhurried, "AT_ONCE", 1)
+    monkeypatch.setattr(unhurried, "PER_SECOND", 0.1)
+
+    async def ask() -> Any:
+        return await system.rest.post("/upload", content=b"x" * 1000)
+
+    assert (await ask()).headers.get("connection") is None
+    tasks = [asyncio.create_task(ask()) for _ in range(6)]
+    done, waiting = await asyncio.wait(tasks, timeout=1)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    # The first of them comes when it is due, which is now.
+    found = [
+        (answer.status_code, answer.headers.get("connection"))
+        for answer in map(asyncio.Task.result, done)
+    ]
+    assert sorted(found, key=str) == [(401, "close")] * 2 + [(401, None)]
+    assert len(waiting) == 3
