@@ -48,6 +48,10 @@ def _free() -> None:
     pass
 
 
+def _at_once(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    return pieces
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a client asked for: its Range and If-Range headers, and whether the head is enough."""
@@ -57,6 +61,8 @@ class Asked:
     head: bool = False
     # Called before bytes are read, so that not everybody's are at once; may raise an ApiError.
     hold: Callable[[], None] = _free
+    # Passes the bytes on, each piece when it is the caller's turn.
+    in_turn: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] = _at_once
 
 
 async def zip_response(
@@ -89,7 +95,8 @@ async def zip_response(
     _, pieces = await store.read(
         key, etag=found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
     )
-    sent = closing(pieces if part or not sha256 else checked(pieces, key, sha256))
+    right = pieces if part or not sha256 else checked(pieces, key, sha256)
+    sent = closing(asked.in_turn(right))
     return StreamingResponse(sent, status_code=status, headers=headers, media_type=ZIP)
 
 

@@ -153,6 +153,20 @@ async def without_a_key_ahead() -> None:
     await asyncio.gather(*(ask() for _ in range(128)))
 
 
+async def connections() -> None:
+    """Connect, say what is no request, and connect again."""
+
+    async def again() -> None:
+        while True:
+            with suppress(OSError):
+                source, writer = await asyncio.open_connection(API_IP, 5000)
+                writer.write(b"rubbish\r\n\r\n")
+                DONE[(await source.read(12))[-3:].decode()] += 1
+                writer.transport.abort()
+
+    await asyncio.gather(*(again() for _ in range(128)))
+
+
 def manifests() -> None:
     """Make jobs with kubectl, as fast as it goes."""
     place, number = Place(), 0
@@ -192,24 +206,51 @@ END
 """
 
 
-def run(script: str) -> None:
-    """Have a job do it."""
+def submit(script: str) -> int:
+    """Have a job do it; returns its number."""
     answer = subprocess.run(
         ["curl", "-sf", "-H", f"Authorization: Bearer {key(MALLORY)}", "-F", "file=@-;filename=run.sh",
          "-F", f"user_id={MALLORY}", "-F", "service=burns", f"{DOOR}/upload"],
         input=script.encode(), check=True, capture_output=True,
     )  # fmt: skip
-    DONE[f"job {json.loads(answer.stdout)['id']}"] = 1
+    return int(json.loads(answer.stdout)["id"])
+
+
+def run(script: str) -> None:
+    """Have a job do it, and nothing else."""
+    DONE[f"job {submit(script)}"] = 1
     time.sleep(600)
+
+
+def downloads() -> None:
+    """Fetch a large result again and again, many times at once."""
+    number = submit("head -c 50000000 /dev/urandom > large; sync large")
+    until(lambda: came_to("Completed"), "the attacker's job is done", 60)
+
+    async def one(session: aiohttp.ClientSession) -> int:
+        async with session.get(f"/download/{number}") as answer:
+            async for data in answer.content.iter_any():
+                DONE["bytes"] += len(data)
+        return answer.status
+
+    asyncio.run(for_ever(one, 32))
+
+
+def came_to(phase: str) -> bool:
+    """Return whether a job of the attacker's is in this phase."""
+    selector = f"--field-selector=spec.userID={MALLORY},status.phase={phase}"
+    return bool(Place().kubectl("get", "orchestratorjobs", selector, "-oname"))
 
 
 ATTACKS: dict[str, Callable[[], object]] = {
     "uploads without end": lambda: asyncio.run(for_ever(uploads, 32)),
     "small uploads without end": lambda: asyncio.run(for_ever(small_uploads, 32)),
     "bodies that come slowly": lambda: asyncio.run(for_ever(slow_bodies, 32)),
+    "downloads without end": downloads,
     "polls without end": lambda: asyncio.run(for_ever(polls, 32)),
     "uploads without a key": lambda: asyncio.run(for_ever(without_a_key, 32)),
     "polls without a key, many at once": lambda: asyncio.run(without_a_key_ahead()),
+    "connections without end": lambda: asyncio.run(connections()),
     "jobs made with kubectl": manifests,
     "a run.sh that burns": lambda: run(BURNS),
     "a run.sh that asks the gateway without end": lambda: run(at_the_gateway(ASK)),
@@ -258,13 +299,11 @@ def attacked(name: str, achieved: Counter[str]) -> Iterator[None]:
     )
     try:
         if name.startswith("a run.sh"):
-            selector = f"--field-selector=spec.userID={MALLORY},status.phase=Running"
-            until(
-                lambda: bool(Place().kubectl("get", "orchestratorjobs", selector, "-oname")),
-                "the attacker's job runs", 60,
-            )  # fmt: skip
+            until(lambda: came_to("Running"), "the attacker's job runs", 60)
             if APART in name:
                 part()
+        elif name.startswith("downloads"):
+            until(lambda: came_to("Completed"), "the attacker's job is done", 60)
         time.sleep(2)
         assert process.poll() is None, f"the attack has ended: {name}"
         yield

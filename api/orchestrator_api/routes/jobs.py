@@ -107,11 +107,14 @@ async def upload(request: Request, given: Given, known: Known, caller: Caller) -
 
 async def _asked(
     request: Request,
+    given: Given,
+    caller: Caller,
     hold: Downloading,
     byte_range: Annotated[str, Header(alias="Range", description="One byte range.")] = "",
     if_range: Annotated[str, Header(alias="If-Range", description="The ETag that it is of.")] = "",
 ) -> Asked:
-    return Asked(byte_range, if_range, request.method == "HEAD", hold)
+    in_turn = partial(given.submissions.turns.of, caller)
+    return Asked(byte_range, if_range, request.method == "HEAD", hold, in_turn)
 
 
 AskedFor = Annotated[Asked, Depends(_asked)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ from orchestrator_api.identity.door import (
 )
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.identity.rates import NO_LIMITS, Most, Rates
-from orchestrator_api.pacing import LONGEST_SLEEP_SECONDS, Turn, Turns
+from orchestrator_api.pacing import LONGEST_SLEEP_SECONDS, WORK_SECONDS_PER_BYTE, Turn, Turns
 from orchestrator_api.places import Places, Seat
 from orchestrator_api.submit import LARGE_AT_ONCE
 from orchestrator_wire.uploads import SMALL_BYTES
@@ -275,6 +276,39 @@ async def test_who_sends_large_bodies_gives_way_to_all_others(
     over = True
     await asyncio.gather(*tasks)
     assert least < spent["evil"] / spent.total() < most
+
+
+@pytest.mark.parametrize(("work", "least", "most"), [(0.005, 0.5, 9.0), (0.0, 0.0, 0.4)])
+async def test_others_get_as_long_as_a_piece_takes_once_it_is_passed_on(
+    work: float, least: float, most: float
+) -> None:
+    """That was not counted: what a piece costs comes behind its turn, and not before."""
+    turn, began = Turn(), time.monotonic()
+    for _ in range(20):
+        await turn.give_way(5, work)
+    assert least <= time.monotonic() - began < most
+
+
+@pytest.mark.parametrize(("size", "gives_way"), [(3 * SMALL_BYTES, True), (1000, False)])
+async def test_downloads_give_way_as_uploads_do(
+    system: System, monkeypatch: pytest.MonkeyPatch, size: int, gives_way: bool
+) -> None:
+    """Thirty of one caller at once had all others' polls and uploads take forty times as long."""
+    system.kube.put("orchestratorservices", service_body(inputs={"maxBytes": 2 * size}))
+    while system.context.services.largest_upload != 2 * size:
+        await asyncio.sleep(0.005)
+    files = [("file", ("run.sh", b"exit 0")), ("file", ("data", random.randbytes(size)))]
+    assert (await system.upload(files)).status_code == 201
+    passed_on = 0.0
+
+    async def give_way(_turn: Turn, _others: int, work: float) -> None:
+        nonlocal passed_on
+        passed_on += work / WORK_SECONDS_PER_BYTE
+
+    monkeypatch.setattr(Turn, "give_way", give_way)
+    answer = await system.rest.get("/download_partial/1")
+    assert len(answer.content) > size
+    assert passed_on > (size - SMALL_BYTES) / 2 if gives_way else not passed_on
 
 
 def test_who_asked_for_something_is_there_for_a_while() -> None:
