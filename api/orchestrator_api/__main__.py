@@ -120,6 +120,7 @@ async def main() -> None:
         Tokens(kube, settings.jobs_namespace),
         Attempts(cluster, store, jobs, services, events),
         canary,
+        submissions.turns,
         lambda: all(watched.synced for watched in (jobs.live, services.watched, queue.quotas)),
     )
     background = [
