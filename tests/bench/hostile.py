@@ -222,9 +222,9 @@ def run(script: str) -> None:
     time.sleep(600)
 
 
-def downloads() -> None:
-    """Fetch a large result again and again, many times at once."""
-    number = submit("head -c 50000000 /dev/urandom > large; sync large")
+def downloads(size: int = 50_000_000) -> None:
+    """Fetch a result again and again, many times at once."""
+    number = submit(f"head -c {size} /dev/urandom > large; sync large")
     until(lambda: came_to("Completed"), "the attacker's job is done", 60)
 
     async def one(session: aiohttp.ClientSession) -> int:
@@ -247,6 +247,7 @@ ATTACKS: dict[str, Callable[[], object]] = {
     "small uploads without end": lambda: asyncio.run(for_ever(small_uploads, 32)),
     "bodies that come slowly": lambda: asyncio.run(for_ever(slow_bodies, 32)),
     "downloads without end": downloads,
+    "small downloads without end": lambda: downloads(1000),
     "polls without end": lambda: asyncio.run(for_ever(polls, 32)),
     "uploads without a key": lambda: asyncio.run(for_ever(without_a_key, 32)),
     "polls without a key, many at once": lambda: asyncio.run(without_a_key_ahead()),
@@ -302,7 +303,7 @@ def attacked(name: str, achieved: Counter[str]) -> Iterator[None]:
             until(lambda: came_to("Running"), "the attacker's job runs", 60)
             if APART in name:
                 part()
-        elif name.startswith("downloads"):
+        elif "downloads" in name:
             until(lambda: came_to("Completed"), "the attacker's job is done", 60)
         time.sleep(2)
         assert process.poll() is None, f"the attack has ended: {name}"
