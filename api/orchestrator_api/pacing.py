@@ -142,7 +142,8 @@ class Turn:
         They get as long, too, as the piece will take itself, which is *work* seconds.
         """
         async with self._large:
-            apart, now = (1 + others) * (await self.wait() + work), time.monotonic()
+            around = await self.wait()
+            apart, now = around + others * (around + work), time.monotonic()
             # Owed is never more than one sleep: the others may have gone by then.
             due = max(self._next_piece, now - SAVED_WORK_SECONDS) + apart
             self._next_piece = min(due, now + LONGEST_SLEEP_SECONDS)

@@ -279,14 +279,17 @@ async def test_who_sends_large_bodies_gives_way_to_all_others(
     assert least < spent["evil"] / spent.total() < most
 
 
-@pytest.mark.parametrize(("work", "least", "most"), [(0.005, 0.5, 9.0), (0.0, 0.0, 0.4)])
+@pytest.mark.parametrize(
+    ("others", "work", "least", "most"),
+    [(5, 0.005, 0.35, 9.0), (5, 0.0, 0.0, 0.3), (0, 0.005, 0.0, 0.3)],
+)
 async def test_others_get_as_long_as_a_piece_takes_once_it_is_passed_on(
-    work: float, least: float, most: float
+    others: int, work: float, least: float, most: float
 ) -> None:
     """That was not counted: what a piece costs comes behind its turn, and not before."""
     turn, began = Turn(), time.monotonic()
     for _ in range(20):
-        await turn.give_way(5, work)
+        await turn.give_way(others, work)
     assert least <= time.monotonic() - began < most
 
 
