@@ -120,7 +120,6 @@ async def main() -> None:
         Tokens(kube, settings.jobs_namespace),
         Attempts(cluster, store, jobs, services, events),
         canary,
-        submissions.turns,
         lambda: all(watched.synced for watched in (jobs.live, services.watched, queue.quotas)),
     )
     background = [

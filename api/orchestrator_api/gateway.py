@@ -22,7 +22,7 @@ from orchestrator_api.errors import TooLarge, TooManyRequests, TooSlow
 from orchestrator_api.files import ZIP, closing
 from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.identity.rates import Most, Rates
-from orchestrator_api.pacing import Turns, paced
+from orchestrator_api.pacing import paced
 from orchestrator_api.places import Places
 from orchestrator_api.tokens import Caller, Tokens
 from orchestrator_crds.names import partial_key, results_key
@@ -121,7 +121,7 @@ async def start(caller: Who, attempts: Allowed) -> dict[str, Any]:
 
 
 @router.get("/inputs")
-async def inputs(caller: Who, attempts: Allowed, hold: Hold, request: Request) -> Response:
+async def inputs(caller: Who, attempts: Allowed, hold: Hold) -> Response:
     """Get the input bundle."""
     job = await attempts.current(caller)
     hold(f"{caller.uid} inputs")
@@ -129,10 +129,7 @@ async def inputs(caller: Who, attempts: Allowed, hold: Hold, request: Request) -
         return Response(of_script(job.spec.script or ""), media_type=ZIP)
     head, pieces = await attempts.store.read(job.spec.inputs.key, etag=job.spec.inputs.etag)
     headers = {"Content-Length": head.headers["Content-Length"]}
-    turns: Turns = request.app.state.turns
-    # However many of a user's jobs start at once.
-    sent = closing(turns.of(f"jobs of {job.spec.user_id}", pieces))
-    return StreamingResponse(sent, headers=headers, media_type=ZIP)
+    return StreamingResponse(closing(pieces), headers=headers, media_type=ZIP)
 
 
 @router.post("/progress", status_code=204)
@@ -263,16 +260,12 @@ def _failure(status: int) -> Any:
 
 
 def create_gateway(
-    tokens: Tokens,
-    attempts: Attempts,
-    canary_port: Canary,
-    turns: Turns,
-    ready: Callable[[], bool],
+    tokens: Tokens, attempts: Attempts, canary_port: Canary, ready: Callable[[], bool]
 ) -> FastAPI:
-    """Return the gateway's application; *turns* are those of the callers at the door."""
+    """Return the gateway's application."""
     app = FastAPI(title="Orchestrator gateway", openapi_url=None)
     app.state.tokens, app.state.attempts = tokens, attempts
-    app.state.canary, app.state.ready, app.state.turns = canary_port, ready, turns
+    app.state.canary, app.state.ready = canary_port, ready
     app.state.pace = Pace(PROGRESS_PER_SECOND)
     app.state.requests, app.state.progress = Rates(REQUESTS), Rates(PROGRESS)
     app.state.result_places = Places(RESULTS_AT_ONCE)

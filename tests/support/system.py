@@ -102,7 +102,7 @@ async def api_over(
     tokens: Any = PlainTokens()
     events = Events(kube, "jobs", "orchestrator-api")
     attempts = Attempts(access, s3, jobs, services, events)
-    gateway = create_gateway(tokens, attempts, canary, context.submissions.turns, lambda: True)
+    gateway = create_gateway(tokens, attempts, canary, lambda: True)
     rest, inside = client(create_app(context)), client(gateway)
     # Whatever a test is about, every answer that it gets must be one that the description tells of.
     rest.event_hooks["response"].append(_as_described)

@@ -29,9 +29,8 @@ from orchestrator_api.pacing import LONGEST_SLEEP_SECONDS, WORK_SECONDS_PER_BYTE
 from orchestrator_api.places import Places, Seat
 from orchestrator_api.submit import LARGE_AT_ONCE
 from orchestrator_wire.uploads import SMALL_BYTES
-from tests.support.builders import KEY, service_body
+from tests.support.builders import service_body
 from tests.support.system import System
-from tests.unit.api.test_gateway import ME, submit
 from tests.unit.api.test_identity import a_file, bearer
 
 
@@ -293,10 +292,9 @@ async def test_others_get_as_long_as_a_piece_takes_once_it_is_passed_on(
     assert least <= time.monotonic() - began < most
 
 
-@pytest.mark.parametrize("by", ["a user", "an agent"])
 @pytest.mark.parametrize(("size", "gives_way"), [(3 * SMALL_BYTES, True), (1000, False)])
 async def test_downloads_give_way_as_uploads_do(
-    system: System, monkeypatch: pytest.MonkeyPatch, size: int, gives_way: bool, by: str
+    system: System, monkeypatch: pytest.MonkeyPatch, size: int, gives_way: bool
 ) -> None:
     """Thirty of one caller at once had all others' polls and uploads take forty times as long."""
     system.kube.put("orchestratorservices", service_body(inputs={"maxBytes": 2 * size}))
@@ -311,13 +309,7 @@ async def test_downloads_give_way_as_uploads_do(
         passed_on += work / WORK_SECONDS_PER_BYTE
 
     monkeypatch.setattr(Turn, "give_way", give_way)
-    if by == "a user":
-        answer = await system.rest.get("/download_partial/1")
-    else:
-        submit(system)
-        system.s3.objects[KEY] = random.randbytes(size + 100)
-        await system.gateway.post("/start", headers=ME)
-        answer = await system.gateway.get("/inputs", headers=ME)
+    answer = await system.rest.get("/download_partial/1")
     assert len(answer.content) > size
     assert passed_on > (size - SMALL_BYTES) / 2 if gives_way else not passed_on
 
