@@ -115,6 +115,8 @@ class Protocol(HttpToolsProtocol):
             raise Doubtful
         if any(names[name] > 1 for name in ONCE) or (version == "1.1" and not names[b"host"]):
             raise Doubtful
+        if self._answering and (length or names[b"transfer-encoding"]):
+            raise Doubtful  # it would grow for as long as those before it wait for their answers
         upgrade = self.parser.should_upgrade()
         if upgrade and (length or names[b"transfer-encoding"]):
             raise Doubtful  # the parser takes no body then

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,14 +17,14 @@ from orchestrator_api.dependencies import Context
 # To one caller, or to all together who are nobody: so many a second, and at once after a pause.
 PER_SECOND, AT_ONCE = 50.0, 200
 # More connections than this has answers for are the business of whatever is before us.
-LONGEST_WAIT_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 2.0
 # Callers who are remembered. Who is forgotten may have as many at once again.
 REMEMBERED = 10_000
-NOBODY = ""
-TOO_MANY = 429
-# What a request with a body has, and how many of those may wait: all others have to come again.
-BODY = (b"content-length", b"transfer-encoding")
-MOST_LADEN = 64
+# Those who are nobody: what they are refused does not hold up a look at /health.
+REFUSED, PUBLIC = "", "/"
+# How many may wait, and how much may have come of their bodies: all others have to come again. Of
+# one body the server reads at most so much ahead.
+MOST_WAITING, MOST_BYTES, AHEAD_BYTES = 1024, 128 << 20, 320 << 10
 
 
 class Lanes:
@@ -51,37 +52,47 @@ class Unhurried:
     def __init__(self, app: ASGIApp, context: Context | None) -> None:
         self._app, self._context = app, context
         self._lanes = Lanes()
-        # Those that wait with a body, of which some has come and takes memory.
-        self._laden = 0
+        self._waiting = self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
 
         async def when_due(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._counts_for_nobody(scope, message):
-                await self._wait(scope, message)
+            if message["type"] == "http.response.start":
+                lane = self._lane(scope, message["status"])
+                if lane is not None and (seconds := self._lanes.due(lane)):
+                    await self._wait(scope, message, seconds)
             await send(message)
 
         await self._app(scope, receive, when_due)
 
-    def _counts_for_nobody(self, scope: Scope, message: Message) -> bool:
-        if message["status"] == TOO_MANY:
-            return True
+    def _lane(self, scope: Scope, status: int) -> str | None:
+        """Return whose the answer is, or None when a caller's rate counts it."""
+        caller: str | None = scope.get("state", {}).get("caller")
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return caller or REFUSED
         # Where nobody is asked, all callers are one, who may be a portal.
-        asked = self._context is not None and not self._context.door.open
-        return asked and "caller" not in scope.get("state", {})
+        if caller is not None or self._context is None or self._context.door.open:
+            return None
+        return REFUSED if status >= HTTPStatus.BAD_REQUEST else PUBLIC
 
-    async def _wait(self, scope: Scope, message: Message) -> None:
-        seconds = self._lanes.due(scope.get("state", {}).get("caller", NOBODY))
-        if not seconds:
-            return
-        if not any(name in BODY for name, _ in scope["headers"]):
-            await asyncio.sleep(seconds)
-        elif self._laden >= MOST_LADEN:
+    async def _wait(self, scope: Scope, message: Message, seconds: float) -> None:
+        size = _read_ahead(scope)
+        if self._waiting >= MOST_WAITING or self._bytes + size > MOST_BYTES:
             message["headers"] = [*message["headers"], (b"connection", b"close")]
-        else:
-            self._laden += 1
-            try:
-                await asyncio.sleep(seconds)
-            finally:
-                self._laden -= 1
+            return
+        self._waiting += 1
+        self._bytes += size
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._waiting -= 1
+            self._bytes -= size
+
+
+def _read_ahead(scope: Scope) -> int:
+    """Return how many bytes of a request's body may be in memory."""
+    fields = dict(scope["headers"])
+    if b"transfer-encoding" in fields:
+        return AHEAD_BYTES
+    return min(int(fields.get(b"content-length", b"0")), AHEAD_BYTES)

@@ -19,7 +19,7 @@ CONNECT_SECONDS = 0.25
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5
 PATIENCE_SECONDS = 30.0
 # An image may take this long to come; then it is a network that nobody closes.
-LONGEST_SECONDS = 600.0
+LONGEST_SECONDS = 240.0
 # How often to ask until the same replica answers.
 ASKS = 20
 

@@ -121,18 +121,18 @@ class Callbacks:
 
     async def _post(self, job: OrchestratorJob, url: str) -> str:
         """Send it once; returns what went wrong, or an empty text."""
-        body = message(job)
-        signed = headers(job, body, self._key, int(time.time()))
-        host = urlsplit(url).netloc
+        body, parts = message(job), urlsplit(url)
+        host = f"{parts.scheme}://{parts.hostname}:{parts.port or ''}"
         of_host = self._host_slots.setdefault(host, asyncio.Semaphore(TO_ONE_HOST))
         try:
-            async with (
-                of_host,
-                self._slots,
+            async with of_host, self._slots:
+                # Signed only now: a portal refuses what was signed minutes ago.
+                signed = headers(job, body, self._key, int(time.time()))
                 # Elsewhere is where the administrator has not allowed it to go.
-                self._session.post(url, data=body, headers=signed, allow_redirects=False) as answer,
-            ):
-                return "" if 200 <= answer.status < 300 else f"It answered {answer.status}."
+                async with self._session.post(
+                    url, data=body, headers=signed, allow_redirects=False
+                ) as answer:
+                    return "" if 200 <= answer.status < 300 else f"It answered {answer.status}."
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return f"It cannot be reached: {type(error).__name__}."
 

@@ -430,9 +430,9 @@ def test_patience_for_the_policy_begins_when_main_waits(
     gateway.inputs = bundle(run_sh="echo ran > ran")
     with socket.create_server(("127.0.0.1", 0)) as still_open:
         gateway.canary = {"port": still_open.getsockname()[1], "listening": True}
-        pod.start_agent(patience_seconds=2)
+        pod.start_agent(patience_seconds=5)
         wait_until(lambda: gateway.calls.count("/canary") > 20, "the agent looks for a while")
-        time.sleep(2)
+        time.sleep(5)
         assert "/end" not in gateway.calls
         pod.start_main()
         looks = gateway.calls.count("/canary")
@@ -449,6 +449,8 @@ def test_a_main_that_was_only_looked_for_waits_on(pod: PlainPod) -> None:
     wait_until(lambda: gates.awaited(pod.job), "the wrapper waits")
     for _ in range(500):
         gates.awaited(pod.job)
+    time.sleep(0.5)  # whoever took one for the start has ended by now
+    wait_until(lambda: gates.awaited(pod.job), "the wrapper waits again")
     assert pod.main.poll() is None
     gates.dismiss(pod.job)
     assert pod.main.wait(timeout=5) == 143

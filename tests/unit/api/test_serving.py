@@ -282,6 +282,32 @@ async def test_nothing_is_written_into_an_answer_that_is_under_way(
         writer.close()
 
 
+@pytest.mark.parametrize(("protocol", "taken"), [(Protocol, False), (Uvicorns, True)])
+@pytest.mark.parametrize("head", [b"Content-Length: 7\r\n", b"Transfer-Encoding: chunked\r\n"])
+async def test_no_body_is_taken_behind_a_request_that_waits_for_its_answer(
+    protocol: Any, taken: bool, head: bytes
+) -> None:
+    """Sixty requests ahead of it, a piece of it more was kept with each of their answers."""
+    asked, answered = [], asyncio.Event()
+
+    async def slow(scope: Any, _receive: Any, send: Any) -> None:
+        asked.append(scope["method"])
+        await answered.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with served(slow, protocol) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(get(b"/") + b"POST / HTTP/1.1\r\n" + HOST + head + b"\r\n4\r\nbody")
+        await asyncio.sleep(0.1)
+        answered.set()
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                await reader.read(-1)
+        writer.transport.abort()
+    assert asked == ["GET", *(["POST"] if taken else [])]
+
+
 def ask_for_keys(system: System, folder: Path) -> None:
     keys = IdentitySettings(api_keys_file=str(a_file(folder)))
     object.__setattr__(system.context, "door", Door(keys))

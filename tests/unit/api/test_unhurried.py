@@ -63,7 +63,7 @@ FLOODS: dict[str, tuple[bytes, bytes, bytes]] = {
         get(b"/download/1"), get(b"/download/1", as_("orc_false")), get(b"/download/1", as_("one")),
     ),
     "of what is public": (get(b"/"), get(b"/health"), get(b"/download/1", as_("one"))),
-    "of what is not there": (get(b"/nowhere"), get(b"/"), get(b"/download/1", as_("one"))),
+    "of what is not there": (get(b"/nowhere"), get(b"/else"), get(b"/download/1", as_("one"))),
     "of one caller": (
         get(b"/download/1", as_("two")), get(b"/download/1", as_("two")), get(b"/download/1", as_("one")),
     ),
@@ -76,6 +76,8 @@ async def test_a_flood(
     system: System, monkeypatch: pytest.MonkeyPatch, name: str, limited: bool
 ) -> None:
     """Without a key, over a hundred connections, it had uploads take seventeen times as long."""
+    monkeypatch.setattr(unhurried, "AT_ONCE", 20)
+    monkeypatch.setattr(unhurried, "PER_SECOND", 20.0)
     if not limited:
         monkeypatch.setattr(unhurried, "LONGEST_WAIT_SECONDS", 0.0)
     request, alike, other = FLOODS[name]
@@ -102,12 +104,18 @@ async def test_a_flood(
         assert not own or "caller" in name
 
 
-async def test_where_nobody_is_asked_nobody_waits(system: System) -> None:
-    object.__setattr__(system.context, "door", Door(IdentitySettings()))
+@pytest.mark.parametrize("asked", [False, True])
+async def test_where_nobody_is_asked_nobody_waits(
+    system: System, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    monkeypatch.setattr(unhurried, "AT_ONCE", 0)
+    monkeypatch.setattr(unhurried, "PER_SECOND", 2.0)
+    if not asked:
+        object.__setattr__(system.context, "door", Door(IdentitySettings()))
     began = time.monotonic()
-    for _ in range(unhurried.AT_ONCE + 100):
+    for _ in range(4):
         assert (await system.rest.get("/nowhere")).status_code == 404
-    assert time.monotonic() - began < 100 / unhurried.PER_SECOND * 5
+    assert (time.monotonic() - began > 1.4) is asked
 
 
 def test_when_an_answer_is_due() -> None:
@@ -128,27 +136,52 @@ def test_when_an_answer_is_due() -> None:
     assert len(lanes._next) == unhurried.REMEMBERED
 
 
-async def test_of_those_with_a_body_only_so_many_wait_and_others_have_to_come_again(
-    system: System, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limit", "most", "body", "waiting"),
+    [
+        ("MOST_WAITING", 3, b"", 3),
+        ("MOST_BYTES", 3500, b"x" * 1000, 3),
+        ("MOST_BYTES", 3500, b"", 6),
+    ],
+)
+async def test_only_so_many_wait_and_others_have_to_come_again(
+    system: System,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    most: int,
+    body: bytes,
+    waiting: int,
 ) -> None:
     """What has come of their bodies takes memory for as long as they wait."""
-    monkeypatch.setattr(unhurried, "MOST_LADEN", 3)
-    monkeypatch.setattr(unhurried, "AT_ONCE", 1)
+    monkeypatch.setattr(unhurried, limit, most)
+    monkeypatch.setattr(unhurried, "AT_ONCE", 0)
     monkeypatch.setattr(unhurried, "PER_SECOND", 0.1)
+    monkeypatch.setattr(unhurried, "LONGEST_WAIT_SECONDS", 60.0)
 
     async def ask() -> Any:
-        return await system.rest.post("/upload", content=b"x" * 1000)
+        return await system.rest.post("/upload", content=body)
 
     assert (await ask()).headers.get("connection") is None
     tasks = [asyncio.create_task(ask()) for _ in range(6)]
-    done, waiting = await asyncio.wait(tasks, timeout=1)
-    for task in waiting:
+    done, late = await asyncio.wait(tasks, timeout=1)
+    for task in late:
         task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    # The first of them comes when it is due, which is now.
-    found = [
-        (answer.status_code, answer.headers.get("connection"))
-        for answer in map(asyncio.Task.result, done)
-    ]
-    assert sorted(found, key=str) == [(401, "close")] * 2 + [(401, None)]
-    assert len(waiting) == 3
+    await asyncio.gather(*late, return_exceptions=True)
+    found = [(one.result().status_code, one.result().headers.get("connection")) for one in done]
+    assert found == [(401, "close")] * (6 - waiting)
+    assert len(late) == waiting
+
+
+async def test_a_flood_of_refusals_does_not_hold_up_a_look_at_health(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unhurried, "AT_ONCE", 0)
+    monkeypatch.setattr(unhurried, "PER_SECOND", 0.1)
+    monkeypatch.setattr(unhurried, "LONGEST_WAIT_SECONDS", 60.0)
+    await system.rest.get("/nowhere")
+    refused = asyncio.create_task(system.rest.get("/nowhere"))
+    async with asyncio.timeout(5):
+        assert (await system.rest.get("/health")).status_code == 200
+    assert not refused.done()
+    refused.cancel()
+    await asyncio.gather(refused, return_exceptions=True)
