@@ -18,7 +18,7 @@ THERE_SECONDS, MOST_WAITED_FOR = 2.0, 10
 SHORTEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS = 0.002, 0.25
 LONGEST_WORK_SECONDS = 0.003
 # Who sent nothing for a while need not give way at once.
-SAVED_WORK_SECONDS = 0.1
+SAVED_WORK_SECONDS = 0.2
 # What taking a byte in or handing it out takes of a processor, as benchmarks have it.
 WORK_SECONDS_PER_BYTE = 3e-9
 # Jobs that are made in a second. While others are there, a user has its share of them, but at least

@@ -280,7 +280,7 @@ async def test_who_sends_large_bodies_gives_way_to_all_others(
 
 @pytest.mark.parametrize(
     ("others", "work", "least", "most"),
-    [(5, 0.005, 0.35, 9.0), (5, 0.0, 0.0, 0.3), (0, 0.005, 0.0, 0.3)],
+    [(5, 0.02, 1.0, 9.0), (5, 0.0, 0.0, 0.3), (0, 0.02, 0.0, 0.3)],
 )
 async def test_others_get_as_long_as_a_piece_takes_once_it_is_passed_on(
     others: int, work: float, least: float, most: float
