@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from orchestrator_operator import act
+from orchestrator_operator import act, reconcile
 from orchestrator_operator.cluster.lease import Deposed, Lease
 from orchestrator_operator.relist import LISTS_UNTIL_BLIND, Blind
 from orchestrator_wire.kube import Kube
@@ -189,6 +189,13 @@ async def test_a_refused_pod_is_tried_again_in_its_place_at_first(operator: Oper
     await operator.until(lambda: operator.pods() == ["job-1-1"])
 
 
+@pytest.fixture
+def restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have passes come one after the other, however long they take on a machine that is busy."""
+    monkeypatch.setattr(reconcile, "REST_PER_PASS", 0.0)
+
+
+@pytest.mark.usefixtures("restless")
 async def test_a_flood_of_jobs_that_cannot_run_keeps_no_other_waiting(operator: Operator) -> None:
     """Each was a write in line before the claims of all."""
     for n in range(300):
@@ -199,6 +206,7 @@ async def test_a_flood_of_jobs_that_cannot_run_keeps_no_other_waiting(operator: 
     await operator.until(lambda: operator.phases().count("Invalid") == 300, 30)
 
 
+@pytest.mark.usefixtures("restless")
 async def test_nor_does_one_that_is_stopped_before_its_turn(operator: Operator) -> None:
     operator.state.put("orchestratorquotas", quota_body(maxRunning=0))
     await operator.settle()
