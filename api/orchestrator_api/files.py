@@ -48,8 +48,13 @@ def _free() -> None:
     pass
 
 
-def _at_once(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    return pieces
+async def closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass *pieces* on, and close their source also when the client goes away half-way."""
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        await pieces.aclose()  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ class Asked:
     head: bool = False
     # Called before bytes are read, so that not everybody's are at once; may raise an ApiError.
     hold: Callable[[], None] = _free
-    # Passes the bytes on, each piece when it is the caller's turn.
-    in_turn: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] = _at_once
+    # Passes the bytes on, each piece when it is the caller's turn, and closes their source.
+    in_turn: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] = closing
 
 
 async def zip_response(
@@ -96,7 +101,7 @@ async def zip_response(
         key, etag=found_etag, byte_range=f"bytes={part[0]}-{part[1]}" if part else ""
     )
     right = pieces if part or not sha256 else checked(pieces, key, sha256)
-    sent = closing(asked.in_turn(right))
+    sent = asked.in_turn(right)
     return StreamingResponse(sent, status_code=status, headers=headers, media_type=ZIP)
 
 
@@ -112,14 +117,5 @@ async def checked(pieces: AsyncIterator[bytes], key: str, sha256: str) -> AsyncI
         if digest.hexdigest() != sha256:
             raise errors.StoreDown(f"{key} has the SHA-256 {digest.hexdigest()}, not {sha256}")
         yield last
-    finally:
-        await pieces.aclose()  # type: ignore[attr-defined]
-
-
-async def closing(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Pass *pieces* on, and close their source also when the client goes away half-way."""
-    try:
-        async for piece in pieces:
-            yield piece
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]
