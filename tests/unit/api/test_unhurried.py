@@ -27,6 +27,13 @@ def door(tmp_path: Path) -> Door:
     return Door(IdentitySettings(api_keys_file=str(a_file(tmp_path)), limits=limits))
 
 
+@pytest.fixture
+def one_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unhurried, "AT_ONCE", 0)
+    monkeypatch.setattr(unhurried, "PER_SECOND", 0.1)
+    monkeypatch.setattr(unhurried, "LONGEST_WAIT_SECONDS", 60.0)
+
+
 def as_(caller: str) -> bytes:
     return f"Authorization: Bearer {KEYS.get(caller, caller)}\r\n".encode()
 
@@ -136,6 +143,7 @@ def test_when_an_answer_is_due() -> None:
     assert len(lanes._next) == unhurried.REMEMBERED
 
 
+@pytest.mark.usefixtures("one_in_ten_seconds")
 @pytest.mark.parametrize(
     ("limit", "most", "body", "waiting"),
     [
@@ -154,9 +162,6 @@ async def test_only_so_many_wait_and_others_have_to_come_again(
 ) -> None:
     """What has come of their bodies takes memory for as long as they wait."""
     monkeypatch.setattr(unhurried, limit, most)
-    monkeypatch.setattr(unhurried, "AT_ONCE", 0)
-    monkeypatch.setattr(unhurried, "PER_SECOND", 0.1)
-    monkeypatch.setattr(unhurried, "LONGEST_WAIT_SECONDS", 60.0)
 
     async def ask() -> Any:
         return await system.rest.post("/upload", content=body)
@@ -172,12 +177,8 @@ async def test_only_so_many_wait_and_others_have_to_come_again(
     assert len(late) == waiting
 
 
-async def test_a_flood_of_refusals_does_not_hold_up_a_look_at_health(
-    system: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unhurried, "AT_ONCE", 0)
-    monkeypatch.setattr(unhurried, "PER_SECOND", 0.1)
-    monkeypatch.setattr(unhurried, "LONGEST_WAIT_SECONDS", 60.0)
+@pytest.mark.usefixtures("one_in_ten_seconds")
+async def test_a_flood_of_refusals_does_not_hold_up_a_look_at_health(system: System) -> None:
     await system.rest.get("/nowhere")
     refused = asyncio.create_task(system.rest.get("/nowhere"))
     async with asyncio.timeout(5):

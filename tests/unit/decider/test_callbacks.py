@@ -51,14 +51,15 @@ async def portal() -> AsyncIterator[Portal]:
         yield state
 
 
+async def callbacks_to(kube: Kube, *hosts: str, **more: Any) -> Callbacks:
+    lease = Lease(kube, "system", "me", seconds=15)
+    await lease.acquire()
+    return Callbacks(kube, Writer(kube, lease, "jobs"), "jobs", hosts, key_of(SECRET), **more)
+
+
 @pytest.fixture
 async def callbacks(cluster: tuple[FakeKube, Kube], portal: Portal) -> AsyncIterator[Callbacks]:
-    lease = Lease(cluster[1], "system", "me", seconds=15)
-    await lease.acquire()
-    made = Callbacks(
-        cluster[1], Writer(cluster[1], lease, "jobs"), "jobs",
-        [portal.url], key_of(SECRET), pauses=(0.01, 0.01),
-    )  # fmt: skip
+    made = await callbacks_to(cluster[1], portal.url, pauses=(0.01, 0.01))
     yield made
     await made.close()
 
@@ -138,18 +139,10 @@ async def test_a_host_that_hangs_keeps_no_other_from_being_told(
 ) -> None:
     if not fair:
         monkeypatch.setattr(callbacks_of, "TO_ONE_HOST", callbacks_of.AT_ONCE)
-    lease = Lease(cluster[1], "system", "me", seconds=15)
-    await lease.acquire()
     # The kernel takes connections, and nobody ever answers.
     with socket.create_server(("127.0.0.1", 0), backlog=100) as hanging:
         hung = f"http://127.0.0.1:{hanging.getsockname()[1]}"
-        made = Callbacks(
-            cluster[1],
-            Writer(cluster[1], lease, "jobs"),
-            "jobs",
-            [portal.url, hung],
-            key_of(SECRET),
-        )
+        made = await callbacks_to(cluster[1], portal.url, hung)
         try:
             for number in range(2, 40):
                 made.add(ended(cluster[0], hung, number))
@@ -310,11 +303,7 @@ async def test_a_name_that_leads_here_once_it_was_looked_at_reaches_nobody(
     hosts = [f"http://*.example.net:{port}"]
     lookup = Lookup("127.0.0.1")
     resolver = Resolver(hosts, lookup) if guarded else lookup
-    lease = Lease(cluster[1], "system", "me", seconds=15)
-    await lease.acquire()
-    made = Callbacks(
-        cluster[1], Writer(cluster[1], lease, "jobs"), "jobs", hosts, b"key", pauses=(), resolver=resolver
-    )  # fmt: skip
+    made = await callbacks_to(cluster[1], *hosts, pauses=(), resolver=resolver)
     try:
         made.add(ended(cluster[0], f"http://rebound.example.net:{port}/"))
         found = await settled(cluster[0])
