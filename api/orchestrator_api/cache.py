@@ -66,7 +66,7 @@ class Watched(Generic[R]):
         self.on_change: Callable[[R | None, R | None], None] = _ignore
 
     async def run(self) -> None:
-        """List, watch, and begin again whenever the watch breaks; for ever."""
+        """List and watch; begin again whenever that breaks, for ever."""
         while True:
             try:
                 await self._follow()
@@ -90,17 +90,24 @@ class Watched(Generic[R]):
         for name in there - listed:
             self.drop(name)
         self.synced = True
-        async for kind, body in self._kube.watch(self._path, since, **self._query):
-            await breaks.take()  # of a flood many lie in one piece of the answer
-            if kind == "BOOKMARK":
-                continue
-            item = self._parse(body)
-            if item is None:
-                continue
-            if kind == "DELETED":
-                self.drop(item.metadata.name)
-            else:
-                self.put(item)
+        seen = ""
+        # The server ends a watch every few minutes; the next one goes on where that ended. One
+        # that told nothing at all, not even a bookmark, is not to be relied on.
+        while seen != since:
+            seen = since
+            async for kind, body in self._kube.watch(self._path, since, **self._query):
+                await breaks.take()  # of a flood many lie in one piece of the answer
+                self._take(kind, body)
+                since = body["metadata"]["resourceVersion"]
+
+    def _take(self, kind: str, body: dict[str, Any]) -> None:
+        item = None if kind == "BOOKMARK" else self._parse(body)
+        if item is None:
+            return
+        if kind == "DELETED":
+            self.drop(item.metadata.name)
+        else:
+            self.put(item)
 
     def put(self, item: R) -> None:
         """Take in an object as it is now."""

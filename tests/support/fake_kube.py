@@ -42,6 +42,12 @@ def _selected(body: Any, selector: str) -> bool:
     return True
 
 
+def _event(kind: str, body: dict[str, Any], selector: str) -> bytes:
+    # What leaves the selected arrives as deleted.
+    told = kind if _selected(body, selector) else "DELETED"
+    return json.dumps({"type": told, "object": body}).encode() + b"\n"
+
+
 def _status(code: int, reason: str) -> web.Response:
     body = {"kind": "Status", "code": code, "reason": reason, "message": reason}
     return web.json_response(body, status=code)
@@ -59,7 +65,9 @@ class FakeKube:
     # Asked after each request was carried out, to lose its answer.
     after: Failure | None = None
     versions: Any = field(default_factory=lambda: itertools.count(100))
-    watchers: list[tuple[str, str, "asyncio.Queue[dict[str, Any]]"]] = field(default_factory=list)
+    watchers: list[tuple[str, str, "asyncio.Queue[bytes | None]"]] = field(default_factory=list)
+    # What happened, oldest first: (version, plural, type, object).
+    history: list[tuple[int, str, str, dict[str, Any]]] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def put(self, plural: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -81,11 +89,23 @@ class FakeKube:
         self._tell(plural, "DELETED", body)
 
     def _tell(self, plural: str, kind: str, body: dict[str, Any]) -> None:
+        copy = json.loads(json.dumps(body))
+        self.history.append((int(body["metadata"]["resourceVersion"]), plural, kind, copy))
         for watched, selector, queue in self.watchers:
             if watched == plural:
-                # What leaves the selected arrives as deleted.
-                told = kind if _selected(body, selector) else "DELETED"
-                queue.put_nowait(json.loads(json.dumps({"type": told, "object": body})))
+                queue.put_nowait(_event(kind, copy, selector))
+
+    async def end_watches(self, *, bookmark: bool = True) -> None:
+        """End every watch, as a server does after the seconds that it was asked for."""
+        metadata = {"resourceVersion": str(next(self.versions))}
+        ended = list(self.watchers)
+        for _, _, queue in ended:
+            if bookmark:
+                told = {"type": "BOOKMARK", "object": {"metadata": metadata}}
+                queue.put_nowait(json.dumps(told).encode() + b"\n")
+            queue.put_nowait(None)
+        while any(watcher in self.watchers for watcher in ended):
+            await asyncio.sleep(0)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -172,14 +192,20 @@ class FakeKube:
     async def _watch(self, request: web.Request, plural: str) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        watcher = (plural, request.query.get("fieldSelector", ""), queue)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        selector = request.query.get("fieldSelector", "")
+        since = int(request.query.get("resourceVersion") or next(self.versions))
+        for version, changed, kind, body in self.history:
+            if changed == plural and version > since > 0:
+                queue.put_nowait(_event(kind, body, selector))
+        watcher = (plural, selector, queue)
         self.watchers.append(watcher)
         try:
-            while True:
-                await response.write(json.dumps(await queue.get()).encode() + b"\n")
+            while (event := await queue.get()) is not None:
+                await response.write(event)
         finally:
             self.watchers.remove(watcher)
+        return response
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from orchestrator_crds import OrchestratorJob
 from orchestrator_crds.record import cleaned
 from orchestrator_crds.record import record as record_of
 from orchestrator_crds.service import Retention
-from tests.support.builders import KEY, job_body
+from tests.support.builders import KEY, job_body, service_body
 from tests.support.fake_s3 import _etag
 from tests.support.system import System
 
@@ -80,6 +80,26 @@ async def test_what_the_watch_took_away_before_its_upload_was_answered_does_not_
     live.drop("job-1")
     live.put_new(made)
     assert not live.items
+
+
+async def test_a_watch_that_ends_goes_on_where_it_was(system: System) -> None:
+    """Every four minutes a new service was unknown for a second, and all jobs were listed again."""
+    before = len(system.kube.reads)
+    await system.kube.end_watches()
+    system.kube.put("orchestratorservices", service_body("new"))
+    while system.context.services.find("new") is None:
+        await asyncio.sleep(0.005)
+    asked = system.kube.reads[before:]
+    assert asked
+    assert len(asked) == len(set(asked)), "listed once more, too"
+
+
+async def test_a_watch_that_tells_nothing_is_not_relied_on(system: System) -> None:
+    """A server that ends each watch at once would be asked without a pause."""
+    before = len(system.kube.reads)
+    await system.kube.end_watches(bookmark=False)
+    await asyncio.sleep(0.1)
+    assert len(system.kube.reads) == before
 
 
 async def test_a_job_made_by_another_replica_a_moment_ago_is_found(system: System) -> None:
