@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
+from orchestrator_api.allowance import Allowance
 from orchestrator_api.serving import Doubtful, Protocol
 
 # Connections of one address: an agent has four at most.
@@ -26,10 +27,9 @@ class GatewayProtocol(Protocol):
     discards = None
     # What is read with the one in front of it cannot be read later; and no agent does that.
     takes_ahead = False
-    # Of each server: connections of an address, and by when it may have asked what it has asked, by
-    # the loop's clock.
+    # Of each server: connections of an address, and its requests.
     _open: ClassVar[WeakKeyDictionary[Any, Counter[str]]] = WeakKeyDictionary()
-    _spent: ClassVar[WeakKeyDictionary[Any, dict[str, float]]] = WeakKeyDictionary()
+    _allowances: ClassVar[WeakKeyDictionary[Any, Allowance]] = WeakKeyDictionary()
     _resting: asyncio.TimerHandle | None = None
     _too_early = False
 
@@ -50,15 +50,10 @@ class GatewayProtocol(Protocol):
     def on_message_begin(self) -> None:
         """Count a request."""
         super().on_message_begin()
-        spent, now = self._spent.setdefault(self.server_state, {}), self.loop.time()
-        full = now - ONES_BURST / ONES_REQUESTS_PER_SECOND
-        start = max(spent.get(self._address, full), full)
-        if start > now + MOST_EARLY_SECONDS:
+        if self._requests.owed(self._address) > MOST_EARLY_SECONDS:
             self._too_early = True
             raise Doubtful  # so that the parser stops
-        if len(spent) > MOST_ADDRESSES:
-            spent.clear()
-        spent[self._address] = start + 1 / ONES_REQUESTS_PER_SECOND
+        self._requests.spend(self._address)
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes, and no more for a while from who asks too often."""
@@ -80,9 +75,8 @@ class GatewayProtocol(Protocol):
     def _rest(self) -> None:
         if not self._in_head:
             return  # how fast a body is read is its reader's to say
-        until = self._spent.get(self.server_state, {}).get(self._address, 0.0)
-        seconds = until - self.loop.time()
-        if seconds <= 0 or self.transport.is_closing():
+        seconds = self._requests.owed(self._address)
+        if not seconds or self.transport.is_closing():
             return
         self.flow.pause_reading()
         if self._resting is None:
@@ -99,6 +93,14 @@ class GatewayProtocol(Protocol):
         if not (found := counts[self._address]):
             del counts[self._address]
         return found
+
+    @property
+    def _requests(self) -> Allowance:
+        found = self._allowances.get(self.server_state)
+        return found or self._allowances.setdefault(
+            self.server_state,
+            Allowance(ONES_REQUESTS_PER_SECOND, ONES_BURST, remembered=MOST_ADDRESSES),
+        )
 
     @property
     def _address(self) -> str:

@@ -5,21 +5,20 @@ what keeps them few; to refuse faster would only have them come faster.
 """
 
 import asyncio
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator_api.allowance import Allowance
 from orchestrator_api.dependencies import Context
 
 # To one caller, or to all together who are nobody: so many a second, and at once after a pause.
 PER_SECOND, AT_ONCE = 50.0, 200
+# So many bytes of a body that comes for nothing cost as much as an answer. A body that does not say
+# how long it is counts as one of 4 MiB.
+BYTES_OF_ONE, UNTOLD_BYTES = 256 << 10, 4 << 20
 # More connections than this has answers for are the business of whatever is before us.
 LONGEST_WAIT_SECONDS = 2.0
-# Callers who are remembered. Who is forgotten may have as many at once again.
-REMEMBERED = 10_000
 # Those who are nobody: what they are refused does not hold up a look at /health.
 REFUSED, PUBLIC = "", "/"
 # How many may wait, and how much may have come of their bodies: all others have to come again. Of
@@ -27,31 +26,12 @@ REFUSED, PUBLIC = "", "/"
 MOST_WAITING, MOST_BYTES, AHEAD_BYTES = 1024, 128 << 20, 320 << 10
 
 
-class Lanes:
-    """When the next of such answers is due, to each caller."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._next: OrderedDict[str, float] = OrderedDict()
-
-    def due(self, caller: str) -> float:
-        """Count an answer, and return in how many seconds it may be given."""
-        now = self._clock()
-        earliest = now - AT_ONCE / PER_SECOND
-        begins = max(self._next.pop(caller, earliest), earliest)
-        begins = min(begins, now + LONGEST_WAIT_SECONDS)
-        self._next[caller] = begins + 1 / PER_SECOND
-        if len(self._next) > REMEMBERED:
-            self._next.popitem(last=False)
-        return max(0.0, begins - now)
-
-
 class Unhurried:
     """Gives such answers of *app* when they are due."""
 
     def __init__(self, app: ASGIApp, context: Context | None) -> None:
         self._app, self._context = app, context
-        self._lanes = Lanes()
+        self._lanes = Allowance(PER_SECOND, AT_ONCE, most_owed=LONGEST_WAIT_SECONDS)
         self._waiting = self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,8 +40,10 @@ class Unhurried:
         async def when_due(message: Message) -> None:
             if message["type"] == "http.response.start":
                 lane = self._lane(scope, message["status"])
-                if lane is not None and (seconds := self._lanes.due(lane)):
-                    await self._wait(scope, message, seconds)
+                if lane is not None:
+                    size = _body_bytes(scope)
+                    if seconds := self._lanes.spend(lane, 1 + size / BYTES_OF_ONE):
+                        await self._wait(min(size, AHEAD_BYTES), message, seconds)
             await send(message)
 
         await self._app(scope, receive, when_due)
@@ -76,8 +58,7 @@ class Unhurried:
             return None
         return REFUSED if status >= HTTPStatus.BAD_REQUEST else PUBLIC
 
-    async def _wait(self, scope: Scope, message: Message, seconds: float) -> None:
-        size = _read_ahead(scope)
+    async def _wait(self, size: int, message: Message, seconds: float) -> None:
         if self._waiting >= MOST_WAITING or self._bytes + size > MOST_BYTES:
             message["headers"] = [*message["headers"], (b"connection", b"close")]
             return
@@ -90,9 +71,6 @@ class Unhurried:
             self._bytes -= size
 
 
-def _read_ahead(scope: Scope) -> int:
-    """Return how many bytes of a request's body may be in memory."""
+def _body_bytes(scope: Scope) -> int:
     fields = dict(scope["headers"])
-    if b"transfer-encoding" in fields:
-        return AHEAD_BYTES
-    return min(int(fields.get(b"content-length", b"0")), AHEAD_BYTES)
+    return UNTOLD_BYTES if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))

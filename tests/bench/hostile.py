@@ -2,13 +2,14 @@
 
 Needs the cluster of hack/up. Everybody has an API key. The honest upload now and then, files that are
 small and ones that are not, and poll; measured is their p99 of upload → 201 and of a poll, beside each
-attack and as a ratio of the same alone just before; told is the median of the rounds, the range, and how
-often the attacker was answered what. The aim is at most 2. The attacker's own process gives way to all
+attack and as a ratio of the same alone just before; told is the ratio of all rounds' requests together,
+the range of the single rounds', and how often the attacker was answered what. The aim is at most 2. The attacker's own process gives way to all
 others, and the honest clients' comes before: they stand for some on other machines. A WORD is a part of
 an attack's name, if not all are wanted, or a setting of the chart, as `helm --set` takes it.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -367,9 +368,9 @@ def p99(values: list[float]) -> float:
 
 def measure(place: Place, rounds: int, attacks: list[str]) -> None:
     """Measure in turns, and print."""
-    alone: dict[str, list[float]] = {"upload": [], "poll": []}
-    ratios: dict[str, dict[str, list[float]]] = {
-        name: {what: [] for what in alone} for name in attacks
+    # Of each attack and what was asked, the rounds' pairs of what it took alone and beside.
+    took: dict[str, dict[str, list[tuple[list[float], list[float]]]]] = {
+        name: {"upload": [], "poll": []} for name in attacks
     }
     achieved = {name: Counter[str]() for name in attacks}
     for _ in range(rounds):
@@ -378,19 +379,14 @@ def measure(place: Place, rounds: int, attacks: list[str]) -> None:
                 before = asyncio.run(crowd())
                 with attacked(name, achieved[name]):
                     beside = asyncio.run(crowd())
-            for what, values in before.items():
-                alone[what].append(p99(values))
-                ratios[name][what].append(p99(beside[what]) / p99(values))
-            of_round = ", ".join(
-                f"{what} {found[-1]:.2f} of {1000 * alone[what][-1]:.0f} ms"
-                for what, found in ratios[name].items()
-            )
+            for what, rounds_of in took[name].items():
+                rounds_of.append((before[what], beside[what]))
+            of_round = {what: told(rounds_of[-1:]) for what, rounds_of in took[name].items()}
             print(f"beside {name}: {of_round}", file=sys.stderr, flush=True)
             clear(place)
     print(json.dumps({
-        "alone, p99 in ms": {what: round(1000 * statistics.median(v)) for what, v in alone.items()},
-        **{f"beside {name}": {what: told(values) for what, values in found.items()}
-           | {"answered": achieved[name]} for name, found in ratios.items()},
+        f"beside {name}": {what: told(rounds_of) for what, rounds_of in found.items()}
+        | {"answered": achieved[name]} for name, found in took.items()
     }, indent=2))  # fmt: skip
 
 
@@ -402,8 +398,11 @@ def rank(nice: int) -> None:
         sessions.write_text(str(nice))
 
 
-def told(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})"
+def told(rounds: list[tuple[list[float], list[float]]]) -> str:
+    alone, beside = (p99(list(itertools.chain(*took))) for took in zip(*rounds, strict=True))
+    ratios = [p99(beside) / p99(alone) for alone, beside in rounds]
+    of_rounds = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(rounds) > 1 else ""
+    return f"{beside / alone:.2f} x {1000 * alone:.0f} ms{of_rounds}"
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import pytest
 from orchestrator_api import unhurried
 from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.identity.rates import Most
-from orchestrator_api.unhurried import Lanes
 from tests.support.loopback import served
 from tests.support.raw import Address, get
 from tests.support.system import System
@@ -125,22 +124,19 @@ async def test_where_nobody_is_asked_nobody_waits(
     assert (time.monotonic() - began > 1.4) is asked
 
 
-def test_when_an_answer_is_due() -> None:
-    now = [100.0]
-    lanes = Lanes(lambda: now[0])
-    assert [lanes.due("a") for _ in range(unhurried.AT_ONCE + 1)] == [0.0] * unhurried.AT_ONCE + [
-        pytest.approx(0.0, abs=1e-6)
-    ]
-    assert lanes.due("a") == pytest.approx(1 / unhurried.PER_SECOND)
-    # Nobody waits for what others ask, nor for ever.
-    assert lanes.due("b") == 0.0
-    assert max(lanes.due("a") for _ in range(10_000)) == unhurried.LONGEST_WAIT_SECONDS
-    # And not for what was long ago.
-    now[0] += unhurried.LONGEST_WAIT_SECONDS + unhurried.AT_ONCE / unhurried.PER_SECOND + 1
-    assert [lanes.due("a") for _ in range(unhurried.AT_ONCE)] == [0.0] * unhurried.AT_ONCE
-    for number in range(unhurried.REMEMBERED + 10):
-        lanes.due(str(number))
-    assert len(lanes._next) == unhurried.REMEMBERED
+@pytest.mark.parametrize("weighed", [True, False])
+async def test_who_sends_large_bodies_for_nothing_is_answered_less_often(
+    system: System, monkeypatch: pytest.MonkeyPatch, weighed: bool
+) -> None:
+    """Of 5 MB for each answer one caller made the machine receive 300 MB a second."""
+    monkeypatch.setattr(unhurried, "AT_ONCE", 0)
+    if not weighed:
+        monkeypatch.setattr(unhurried, "BYTES_OF_ONE", 1 << 40)
+    body = b"x" * (5 << 20)
+    began = time.monotonic()
+    assert (await system.rest.post("/upload", content=body)).status_code == 401
+    assert (await system.rest.post("/upload", content=body)).status_code == 401
+    assert (time.monotonic() - began > 0.4) is weighed
 
 
 @pytest.mark.usefixtures("one_in_ten_seconds")
