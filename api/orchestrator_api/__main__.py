@@ -15,9 +15,10 @@ import uvloop
 from orchestrator_api.app import create_app
 from orchestrator_api.attempts import Attempts
 from orchestrator_api.cache import Jobs, Services
+from orchestrator_api.canary import Canary
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
-from orchestrator_api.gateway import Canary, create_gateway
+from orchestrator_api.gateway import create_gateway
 from orchestrator_api.gateway_serving import GatewayProtocol
 from orchestrator_api.identity.door import NO_IDENTITY, Door
 from orchestrator_api.ids import Ids, highest_in_use

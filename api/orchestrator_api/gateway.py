@@ -4,11 +4,10 @@ Pods never see the object store and hold no key; they prove who they are with th
 kubelet gave to their agent.
 """
 
-import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
@@ -18,6 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from orchestrator_api.attempts import Attempts, NotYours
 from orchestrator_api.bundle import of_script
+from orchestrator_api.canary import Canary
 from orchestrator_api.errors import TooLarge, TooManyRequests, TooSlow
 from orchestrator_api.files import ZIP, closing
 from orchestrator_api.identity.keyset import BadToken
@@ -38,9 +38,10 @@ PROGRESS_PER_SECOND = 5.0
 # What one pod may ask for, and tell of its progress; an honest agent does a tenth of it.
 REQUESTS = Most(requests_per_second=5, burst=60)
 PROGRESS = Most(requests_per_second=0.5, burst=5)
-CANARY_SECONDS = 1.0
 # Each of these has a part of 5 MiB in memory; one user's jobs get half of them.
 RESULTS_AT_ONCE, SNAPSHOTS_AT_ONCE = 6, 4
+# Half of the connections that the store may have: a wave of starting pods leaves uploads theirs.
+INPUTS_AT_ONCE = 128
 
 
 class EndOfAttempt(Report):
@@ -53,37 +54,6 @@ class Said(BaseModel):
     """What run.sh says about its progress."""
 
     text: str = Field(max_length=4096)
-
-
-class Canary:
-    """A port that only a job's network policy closes: reached, it proves that none is in force."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._server: asyncio.Server | None = None
-
-    async def open(self) -> None:
-        """Begin to listen."""
-        self._server = await asyncio.start_server(self._accept, None, self.port)
-
-    async def close(self) -> None:
-        """Listen no more."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-
-    async def _accept(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async def listening(self) -> bool:
-        """Return whether a connection is accepted."""
-        try:
-            async with asyncio.timeout(CANARY_SECONDS):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
 
 
 async def _caller(request: Request, authorization: Annotated[str, Header()] = "") -> Caller:
@@ -103,9 +73,22 @@ async def _hold(request: Request) -> AsyncIterator[Callable[[str], None]]:
         yield lambda what: held.enter_context(_alone(request.app.state.under_way, what))
 
 
+async def _place(request: Request) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    async with AsyncExitStack() as held:
+
+        async def take(user: str) -> None:
+            seat = request.app.state.input_places.of(user)
+            await seat.acquire()
+            held.callback(seat.release)
+
+        yield take
+
+
 Who = Annotated[Caller, Depends(_caller)]
 # Called with the name of a transfer, it keeps a second of that name away until the answer is sent.
 Hold = Annotated[Callable[[str], None], Depends(_hold)]
+# Called with a job's user, it waits for one of the places for inputs, and holds it as long.
+TakePlace = Annotated[Callable[[str], Awaitable[None]], Depends(_place)]
 Allowed = Annotated[Attempts, Depends(_attempts)]
 
 
@@ -121,12 +104,13 @@ async def start(caller: Who, attempts: Allowed) -> dict[str, Any]:
 
 
 @router.get("/inputs")
-async def inputs(caller: Who, attempts: Allowed, hold: Hold) -> Response:
+async def inputs(caller: Who, attempts: Allowed, hold: Hold, take_place: TakePlace) -> Response:
     """Get the input bundle."""
     job = await attempts.current(caller)
     hold(f"{caller.uid} inputs")
     if job.spec.inputs is None:
         return Response(of_script(job.spec.script or ""), media_type=ZIP)
+    await take_place(job.spec.user_id)
     head, pieces = await attempts.store.read(job.spec.inputs.key, etag=job.spec.inputs.etag)
     headers = {"Content-Length": head.headers["Content-Length"]}
     return StreamingResponse(closing(pieces), headers=headers, media_type=ZIP)
@@ -268,6 +252,7 @@ def create_gateway(
     app.state.canary, app.state.ready = canary_port, ready
     app.state.pace = Pace(PROGRESS_PER_SECOND)
     app.state.requests, app.state.progress = Rates(REQUESTS), Rates(PROGRESS)
+    app.state.input_places = Places(INPUTS_AT_ONCE)
     app.state.result_places = Places(RESULTS_AT_ONCE)
     app.state.snapshot_places = Places(SNAPSHOTS_AT_ONCE)
     app.state.under_way = set()

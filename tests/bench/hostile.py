@@ -135,6 +135,26 @@ async def without_a_key(session: aiohttp.ClientSession) -> int:
     return answer.status
 
 
+async def bodies_after_their_answers() -> None:
+    """Send what needs a key, and the whole body when that is refused already."""
+    chunk = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+
+    async def send() -> None:
+        while True:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                source, writer = await asyncio.open_connection(API_IP, 5000)
+                writer.write(
+                    b"POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )
+                DONE[(await source.readuntil()).split()[1].decode()] += 1
+                while not source.at_eof():
+                    writer.write(chunk)
+                    await writer.drain()
+                    DONE["MiB"] += 1
+
+    await asyncio.gather(*(send() for _ in range(32)))
+
+
 async def without_a_key_ahead() -> None:
     """Ask for what needs a key, over many connections and many times before the first answer."""
     request = b"GET /download/1 HTTP/1.1\r\nHost: x\r\n\r\n" * AHEAD
@@ -251,6 +271,7 @@ ATTACKS: dict[str, Callable[[], object]] = {
     "small downloads without end": lambda: downloads(1000),
     "polls without end": lambda: asyncio.run(for_ever(polls, 32)),
     "uploads without a key": lambda: asyncio.run(for_ever(without_a_key, 32)),
+    "bodies that come after their answers": lambda: asyncio.run(bodies_after_their_answers()),
     "polls without a key, many at once": lambda: asyncio.run(without_a_key_ahead()),
     "connections without end": lambda: asyncio.run(connections()),
     "jobs made with kubectl": manifests,

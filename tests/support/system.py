@@ -11,9 +11,10 @@ import httpx2
 from orchestrator_api.app import create_app
 from orchestrator_api.attempts import Attempts
 from orchestrator_api.cache import Jobs, Services
+from orchestrator_api.canary import Canary
 from orchestrator_api.cluster import Cluster
 from orchestrator_api.dependencies import Context
-from orchestrator_api.gateway import Canary, create_gateway
+from orchestrator_api.gateway import create_gateway
 from orchestrator_api.identity.door import Door
 from orchestrator_api.identity.keyset import BadToken
 from orchestrator_api.ids import Ids, highest_in_use
