@@ -98,7 +98,8 @@ async def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     kube = await Kube.connect()
-    store = Store.connect(settings.store)
+    # With connections of their own: however many pods fetch their inputs, callers have theirs.
+    store, store_of_agents = Store.connect(settings.store), Store.connect(settings.store)
     jobs = Jobs(kube, store, settings.jobs_namespace)
     services = Services(kube, settings.jobs_namespace)
     cluster = Cluster(kube, settings.namespace, settings.jobs_namespace)
@@ -119,7 +120,7 @@ async def main() -> None:
     )
     gateway = create_gateway(
         Tokens(kube, settings.jobs_namespace),
-        Attempts(cluster, store, jobs, services, events),
+        Attempts(cluster, store_of_agents, jobs, services, events),
         canary,
         lambda: all(watched.synced for watched in (jobs.live, services.watched, queue.quotas)),
     )
@@ -152,7 +153,7 @@ async def main() -> None:
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
-    await asyncio.gather(kube.close(), store.close(), canary.close())
+    await asyncio.gather(kube.close(), store.close(), store_of_agents.close(), canary.close())
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Allowance:
         now = self._clock()
         saved = now - self._saved_seconds
         begins = max(self._until.pop(whose, saved), saved)
-        self._until[whose] = min(begins, now + self._most_owed) + amount / self._per_second
+        self._until[whose] = min(begins + amount / self._per_second, now + self._most_owed)
         if len(self._until) > self._remembered:
             self._until.popitem(last=False)
-        return max(0.0, min(begins - now, self._most_owed))
+        return max(0.0, begins - now)

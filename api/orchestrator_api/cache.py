@@ -89,23 +89,22 @@ class Watched(Generic[R]):
         # What was put here meanwhile is newer than the list.
         for name in there - listed:
             self.drop(name)
-        self.synced = True
-        seen = ""
+        self.synced = told = True
         # The server ends a watch every few minutes; the next one goes on where that ended. One
         # that told nothing at all, not even a bookmark, is not to be relied on.
-        while seen != since:
-            seen = since
+        while told:
+            told = False
             async for kind, body in self._kube.watch(self._path, since, **self._query):
                 await breaks.take()  # of a flood many lie in one piece of the answer
                 self._take(kind, body)
-                since = body["metadata"]["resourceVersion"]
+                since, told = body["metadata"]["resourceVersion"], True
 
     def _take(self, kind: str, body: dict[str, Any]) -> None:
-        item = None if kind == "BOOKMARK" else self._parse(body)
-        if item is None:
+        if kind == "BOOKMARK":
             return
-        if kind == "DELETED":
-            self.drop(item.metadata.name)
+        item = None if kind == "DELETED" else self._parse(body)
+        if item is None:  # what cannot be read is not there, as in a list
+            self.drop(body["metadata"]["name"])
         else:
             self.put(item)
 
@@ -159,22 +158,30 @@ class Jobs:
             return None
         return ended
 
-    async def find(self, job_id: int) -> OrchestratorJob | None:
-        """Return the job with this number, or None when there is none; raises ClusterError."""
-        if (known := self.known(job_id)) is not None:
+    async def find(
+        self, job_id: int, may: Callable[[OrchestratorJob], bool] = lambda _: True
+    ) -> OrchestratorJob | None:
+        """Return the job with this number, or None when there is none that the caller *may* see.
+
+        One that it may not see is looked for as far as one that is not there, and so costs as much
+        and fails alike. Raises ClusterError or StoreError.
+        """
+        if (known := self.known(job_id)) is not None and may(known):
             return known
         name = job_name(job_id)
         self._drop_old()
         job, problem = await self._recorded(job_id)
-        job = job or await self._asked(name)
-        if job is None and problem is not None:
+        if job is None or not may(job):
+            job = await self._asked(name)
+        if job is not None and may(job):
+            self.learn(job)
+            # One made with kubectl may have such a name, but has no number.
+            return job if job.spec.id == job_id else None
+        if problem is not None:
             raise problem  # it may have a record, so this is no time to say that there is no job
-        if job is None:
+        if job is None and known is None:
             self._ended.pop(name, None)
-            return None
-        self.learn(job)
-        # One made with kubectl may have such a name, but has no number.
-        return job if job.spec.id == job_id else None
+        return None
 
     async def _recorded(
         self, job_id: int

@@ -89,10 +89,14 @@ async def find_job(given: Context, known: Principal, job_id: int) -> Orchestrato
 
     A job that is none of the caller's business is not found, just as one that is not there.
     """
+
+    def may(job: OrchestratorJob) -> bool:
+        return known.may(job.spec.user_id, job.spec.service)
+
     job = given.jobs.known(job_id)
-    if job is None:
+    if job is None or not may(job):
         async with given.door.looking(known):
-            job = await given.jobs.find(job_id)
-    if job is None or not known.may(job.spec.user_id, job.spec.service):
+            job = await given.jobs.find(job_id, may)
+    if job is None:
         raise JobNotFound(job_id)
     return job

@@ -6,8 +6,8 @@ kubelet gave to their agent.
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
@@ -40,8 +40,6 @@ REQUESTS = Most(requests_per_second=5, burst=60)
 PROGRESS = Most(requests_per_second=0.5, burst=5)
 # Each of these has a part of 5 MiB in memory; one user's jobs get half of them.
 RESULTS_AT_ONCE, SNAPSHOTS_AT_ONCE = 6, 4
-# Half of the connections that the store may have: a wave of starting pods leaves uploads theirs.
-INPUTS_AT_ONCE = 128
 
 
 class EndOfAttempt(Report):
@@ -73,22 +71,9 @@ async def _hold(request: Request) -> AsyncIterator[Callable[[str], None]]:
         yield lambda what: held.enter_context(_alone(request.app.state.under_way, what))
 
 
-async def _place(request: Request) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-    async with AsyncExitStack() as held:
-
-        async def take(user: str) -> None:
-            seat = request.app.state.input_places.of(user)
-            await seat.acquire()
-            held.callback(seat.release)
-
-        yield take
-
-
 Who = Annotated[Caller, Depends(_caller)]
 # Called with the name of a transfer, it keeps a second of that name away until the answer is sent.
 Hold = Annotated[Callable[[str], None], Depends(_hold)]
-# Called with a job's user, it waits for one of the places for inputs, and holds it as long.
-TakePlace = Annotated[Callable[[str], Awaitable[None]], Depends(_place)]
 Allowed = Annotated[Attempts, Depends(_attempts)]
 
 
@@ -104,13 +89,12 @@ async def start(caller: Who, attempts: Allowed) -> dict[str, Any]:
 
 
 @router.get("/inputs")
-async def inputs(caller: Who, attempts: Allowed, hold: Hold, take_place: TakePlace) -> Response:
+async def inputs(caller: Who, attempts: Allowed, hold: Hold) -> Response:
     """Get the input bundle."""
     job = await attempts.current(caller)
     hold(f"{caller.uid} inputs")
     if job.spec.inputs is None:
         return Response(of_script(job.spec.script or ""), media_type=ZIP)
-    await take_place(job.spec.user_id)
     head, pieces = await attempts.store.read(job.spec.inputs.key, etag=job.spec.inputs.etag)
     headers = {"Content-Length": head.headers["Content-Length"]}
     return StreamingResponse(closing(pieces), headers=headers, media_type=ZIP)
@@ -252,7 +236,6 @@ def create_gateway(
     app.state.canary, app.state.ready = canary_port, ready
     app.state.pace = Pace(PROGRESS_PER_SECOND)
     app.state.requests, app.state.progress = Rates(REQUESTS), Rates(PROGRESS)
-    app.state.input_places = Places(INPUTS_AT_ONCE)
     app.state.result_places = Places(RESULTS_AT_ONCE)
     app.state.snapshot_places = Places(SNAPSHOTS_AT_ONCE)
     app.state.under_way = set()

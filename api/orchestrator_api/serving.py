@@ -136,6 +136,9 @@ class Protocol(HttpToolsProtocol):
             cost = len(body) + DISCARDED_PER_PIECE
             self._discarded += cost
             self._discarding += cost
+            # `unhurried` counts it; an answer that a rate counts costs no more for its body.
+            if discarded := self.cycle.scope.get("state", {}).get("discarded"):
+                discarded(len(body))
             if self._discarded > self.discards:
                 self.transport.close()
         super().on_body(body)

@@ -5,6 +5,7 @@ what keeps them few; to refuse faster would only have them come faster.
 """
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,9 +15,8 @@ from orchestrator_api.dependencies import Context
 
 # To one caller, or to all together who are nobody: so many a second, and at once after a pause.
 PER_SECOND, AT_ONCE = 50.0, 200
-# So many bytes of a body that comes for nothing cost as much as an answer. A body that does not say
-# how long it is counts as one of 4 MiB.
-BYTES_OF_ONE, UNTOLD_BYTES = 256 << 10, 4 << 20
+# So many bytes of a body that are read after its answer, and for nothing, cost as much as one.
+BYTES_OF_ONE = 256 << 10
 # More connections than this has answers for are the business of whatever is before us.
 LONGEST_WAIT_SECONDS = 2.0
 # Those who are nobody: what they are refused does not hold up a look at /health.
@@ -41,9 +41,9 @@ class Unhurried:
             if message["type"] == "http.response.start":
                 lane = self._lane(scope, message["status"])
                 if lane is not None:
-                    size = _body_bytes(scope)
-                    if seconds := self._lanes.spend(lane, 1 + size / BYTES_OF_ONE):
-                        await self._wait(min(size, AHEAD_BYTES), message, seconds)
+                    scope.setdefault("state", {})["discarded"] = partial(self._discarded, lane)
+                    if seconds := self._lanes.spend(lane):
+                        await self._wait(scope, message, seconds)
             await send(message)
 
         await self._app(scope, receive, when_due)
@@ -58,7 +58,11 @@ class Unhurried:
             return None
         return REFUSED if status >= HTTPStatus.BAD_REQUEST else PUBLIC
 
-    async def _wait(self, size: int, message: Message, seconds: float) -> None:
+    def _discarded(self, lane: str, size: int) -> None:
+        self._lanes.spend(lane, size / BYTES_OF_ONE)
+
+    async def _wait(self, scope: Scope, message: Message, seconds: float) -> None:
+        size = _read_ahead(scope)
         if self._waiting >= MOST_WAITING or self._bytes + size > MOST_BYTES:
             message["headers"] = [*message["headers"], (b"connection", b"close")]
             return
@@ -71,6 +75,9 @@ class Unhurried:
             self._bytes -= size
 
 
-def _body_bytes(scope: Scope) -> int:
+def _read_ahead(scope: Scope) -> int:
+    """Return how many bytes of a request's body may be in memory."""
     fields = dict(scope["headers"])
-    return UNTOLD_BYTES if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
+    if b"transfer-encoding" in fields:
+        return AHEAD_BYTES
+    return min(int(fields.get(b"content-length", b"0")), AHEAD_BYTES)

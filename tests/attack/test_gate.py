@@ -42,10 +42,14 @@ def test_without_who_enforces_policies_nothing_starts_that_requires_it(place: Pl
 
 def test_nothing_starts_while_the_canary_is_down(place: Place) -> None:
     name = service(place, "songless", **ONCE)
+    relaxed = service(place, "songless-too", networkIsolation="BestEffort", **ONCE)
     api = place.pid("api")
     shut(api, CANARY)
     try:
-        refused(place, place.upload(WHEN, service=name))
+        numbers = [place.upload(WHEN, service=which) for which in (name, relaxed)]
+        refused(place, numbers[0])
+        # With the guard off, it does start.
+        assert place.wait(numbers[1], seconds=90) == "Completed"
     finally:
         place.kill("api")
         until(lambda: place.pid("api") != api and answers(place), "the API is back")

@@ -26,7 +26,8 @@ OPEN_ELSEWHERE = {
     "special files": {"/proc/kmsg", "/proc/kpageflags", "/proc/sys/kernel/core_pattern", "/etc/hosts",
                       "/etc/resolv.conf", "/proc/sys/vm/overcommit_memory",
                       "/proc/sys/net/ipv4/ip_forward"},
-    "processes": {"names", "with the agent's environment", "ptrace of an agent", "roots of others"},
+    "processes": {"names", "with the agent's environment", "ptrace of an agent",
+                  "memory of an agent", "roots of others"},
     "secrets": {"files by name", "files by text", "folders", "environment", "/job"},
     "writable": {"folders of the image", "mounts", "mounts of the kernel"},
 }  # fmt: skip

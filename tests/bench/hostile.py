@@ -147,7 +147,7 @@ async def bodies_after_their_answers() -> None:
                     b"POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
                 )
                 DONE[(await source.readuntil()).split()[1].decode()] += 1
-                while not source.at_eof():
+                while True:  # until the server has enough of it
                     writer.write(chunk)
                     await writer.drain()
                     DONE["MiB"] += 1

@@ -125,28 +125,6 @@ async def test_inputs_are_sent_to_a_pod_once_at_a_time(running: System, limited:
     assert (await running.gateway.get("/inputs", headers=of(1))).status_code == 200
 
 
-@pytest.mark.parametrize("limited", [True, False])
-async def test_a_wave_of_one_users_pods_leaves_room_for_the_inputs_of_others(
-    running: System, limited: bool
-) -> None:
-    """Each reader had one of the store's connections, uploads of all users had what they left."""
-    if limited:
-        state(running).input_places = Places(2)
-    for key in running.s3.objects:
-        running.s3.objects[key] = bytes(16_000_000)  # more than sockets keep
-    app: Any = running.gateway._transport
-    async with served(app.app, GatewayProtocol) as address, reader(address) as connect:
-        assert await connect("GET", "/inputs", of(1)) == 200
-        second = asyncio.create_task(connect("GET", "/inputs", of(2)))
-        assert await connect("GET", "/inputs", of(6)) == 200
-        await asyncio.wait([second], timeout=0.3)
-        assert second.done() is not limited
-        second.cancel()
-    # Once sent, or given up, the next has the place.
-    for number in (2, 3):
-        assert (await running.gateway.get("/inputs", headers=of(number))).status_code == 200
-
-
 class Forgetful(set[str]):
     """Holds nothing."""
 

@@ -6,7 +6,7 @@ import hmac
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
 from orchestrator_api.errors import ApiError, TooManyRequests, Unauthorized, Unavailable
+from orchestrator_api.identity import door as of_door
 from orchestrator_api.identity.api_keys import ApiKeys, BadKeyFile, hashed, read
 from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.identity.oidc import Issuer
 from orchestrator_api.identity.principals import Principal
 from orchestrator_api.identity.rates import Most, Rates
+from orchestrator_crds.names import record_key
+from orchestrator_crds.record import record
+from orchestrator_crds.service import Retention
+from tests.support.builders import job_body
 from tests.support.loopback import listening
 from tests.support.system import System
 
@@ -184,6 +189,44 @@ async def test_anothers_job_answers_exactly_as_one_that_is_not_there(
     assert {k: v for k, v in foreign.headers.items() if k not in lengths} == {
         k: v for k, v in unknown.headers.items() if k not in lengths
     }
+
+
+def no_kubernetes(system: System, _: pytest.MonkeyPatch) -> None:
+    system.kube.before = lambda *_: web.Response(status=503)
+
+
+def no_store(system: System, _: pytest.MonkeyPatch) -> None:
+    system.s3.down = True
+
+
+def no_place(_: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_door, "MOST_LOOKUPS", 0)
+
+
+@pytest.mark.parametrize("phase", ["Queued", "Failed", "Cleaned"])
+@pytest.mark.parametrize(
+    ("hinder", "status"), [(no_kubernetes, 503), (no_store, 503), (no_place, 429)]
+)
+async def test_and_so_it_does_while_nothing_can_be_looked_up(
+    system: System,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: str,
+    hinder: Callable[[System, pytest.MonkeyPatch], None],
+    status: int,
+) -> None:
+    """Another's job was not there, as ever; of one that was not it was said to be unclear."""
+    body = job_body(phase=phase, message="over")
+    system.kube.put("orchestratorjobs", body)
+    if phase != "Queued":
+        system.s3.objects[record_key(1)] = record(body, Retention())
+    assert (await system.rest.get("/download/1", headers=bearer("one"))).status_code == 200
+    while system.context.jobs.known(1) is None:
+        await asyncio.sleep(0.005)
+    hinder(system, monkeypatch)
+    foreign = await system.rest.get("/download/1", headers=bearer("two"))
+    unknown = await system.rest.get("/download/7654321", headers=bearer("two"))
+    assert (foreign.status_code, foreign.text) == (unknown.status_code, unknown.text)
+    assert foreign.status_code == status
 
 
 async def test_an_ended_job_is_as_hidden_as_a_live_one(system: System) -> None:

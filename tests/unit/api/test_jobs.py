@@ -94,6 +94,23 @@ async def test_a_watch_that_ends_goes_on_where_it_was(system: System) -> None:
     assert len(asked) == len(set(asked)), "listed once more, too"
 
 
+@pytest.mark.parametrize("how", ["deleted", "made unreadable"])
+async def test_a_service_that_is_not_there_any_more_takes_no_uploads(
+    system: System, how: str
+) -> None:
+    """What could not be read was ignored, and stayed until all was listed again."""
+    body = service_body("example")
+    body["spec"]["image"] = {"from": "a version to come"}
+    if how == "deleted":
+        system.kube.objects["orchestratorservices", "example"] = body
+        system.kube.remove("orchestratorservices", "example")
+    else:
+        system.kube.put("orchestratorservices", body)
+    async with asyncio.timeout(5):
+        while system.context.services.find("example") is not None:
+            await asyncio.sleep(0.005)
+
+
 async def test_a_watch_that_tells_nothing_is_not_relied_on(system: System) -> None:
     """A server that ends each watch at once would be asked without a pause."""
     before = len(system.kube.reads)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_api import unhurried
+from orchestrator_api import serving, unhurried
 from orchestrator_api.identity.door import Door, IdentitySettings
 from orchestrator_api.identity.rates import Most
 from tests.support.loopback import served
@@ -124,19 +124,28 @@ async def test_where_nobody_is_asked_nobody_waits(
     assert (time.monotonic() - began > 1.4) is asked
 
 
-@pytest.mark.parametrize("weighed", [True, False])
+@pytest.mark.parametrize(("weighed", "sent"), [(True, True), (True, False), (False, True)])
 async def test_who_sends_large_bodies_for_nothing_is_answered_less_often(
-    system: System, monkeypatch: pytest.MonkeyPatch, weighed: bool
+    system: System, monkeypatch: pytest.MonkeyPatch, weighed: bool, sent: bool
 ) -> None:
-    """Of 5 MB for each answer one caller made the machine receive 300 MB a second."""
+    """Of 5 MB for each answer one caller had the machine receive a hundred megabytes a second."""
     monkeypatch.setattr(unhurried, "AT_ONCE", 0)
+    monkeypatch.setattr(serving, "DISCARDED_BYTES_PER_SECOND", 1 << 40)
     if not weighed:
         monkeypatch.setattr(unhurried, "BYTES_OF_ONE", 1 << 40)
-    body = b"x" * (5 << 20)
-    began = time.monotonic()
-    assert (await system.rest.post("/upload", content=body)).status_code == 401
-    assert (await system.rest.post("/upload", content=body)).status_code == 401
-    assert (time.monotonic() - began > 0.4) is weighed
+    transport: Any = system.rest._transport
+    async with served(transport.app) as address:
+        source, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n")
+        assert b" 401 " in await source.readuntil()
+        if sent:
+            writer.write(bytes(5_000_000))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        began = time.monotonic()
+        assert (await system.rest.get("/nowhere")).status_code == 404
+        assert (time.monotonic() - began > 0.2) is (weighed and sent)
+        writer.close()
 
 
 @pytest.mark.usefixtures("one_in_ten_seconds")
