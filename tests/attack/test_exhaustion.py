@@ -161,7 +161,7 @@ def comes_to(place: Place, number: int, end: tuple[str, str]) -> None:
 
 
 def test_it_is_its_limit_that_ends_each(place: Place) -> None:
-    """The counter-proof, but for processes and terminals: those limits are the kubelet's and the node's."""
+    """The counter-proof of memory, disk and time; processes and terminals are the kubelet's and the node's."""
     large = {"cpu": "500m", "memory": "1Gi", "ephemeralStorage": "1Gi"}
     service(place, "roomy", deadlineSeconds=20, resources=large)
     # What a container shares has an end of its own, of 64 MiB.

@@ -173,6 +173,21 @@ def test_nor_while_what_the_system_needs_is_away(place: Place, known: str) -> No
     assert not leaked(texts, credentials(place) | {"the API key": key(known)})
 
 
+@pytest.mark.parametrize("how", ["plain", "coded", "a signed address", "a token", "not at all"])
+def test_what_would_leak_is_found(how: str) -> None:
+    """The counter-proof of the search."""
+    secret = {name: f"very-{name}-secret" for name in ("one", "two", "three")}
+    said = {
+        "plain": secret["two"],
+        "coded": base64.b64encode(secret["two"].encode()).decode(),
+        "a signed address": "http://store/bucket/key?X-Amz-Signature=0123",
+        "a token": ".".join(["ey" + "JhbGciOiJSUzI1NiJ9", "eyJzdWIiOiIxIn0", "c2lnbmF0dXJl"]),
+        "not at all": "very-two-secrecy",
+    }[how]
+    expected = {"plain": {"two"}, "coded": {"two"}, "not at all": set[str]()}.get(how, {how})
+    assert leaked({"a log": f"x {said} y"}, secret) == {("a log", name) for name in expected}
+
+
 def leaked(texts: dict[str, str], secret: dict[str, str]) -> set[tuple[str, str]]:
     """Return where something secret is found, and what."""
     assert len(secret) > 2

@@ -6,6 +6,7 @@ what else this machine does is not in it.
 
 import asyncio
 import gc
+import gzip
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from multipart import parse_options_header
 
-from orchestrator_api import serving
+from orchestrator_api import files, serving
 from orchestrator_api import upload as parsing
 from tests.support import costly
 from tests.support.builders import service_body
@@ -137,6 +138,33 @@ async def test_a_pattern_that_looks_back_would_stand_in_everybodys_way(
         return parse_options_header(header)
 
     monkeypatch.setattr(parsing, "parse_options_header", parse)
+    assert (await excess(address, honest, make))[0]
+
+
+async def test_ranges_that_are_put_in_order_would(
+    address: Address, honest: Honest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = costly.REQUESTS["twenty thousand ranges"][0]
+    assert not (await excess(address, honest, make))[0]
+
+    def each_with_each(header: str, _: int) -> None:
+        asked = header.split(",")[:3000]  # all of them would take for ever
+        assert sum(one == other for one in asked for other in asked) > 0
+
+    monkeypatch.setattr(files, "one_range", each_with_each)
+    assert (await excess(address, honest, make))[0]
+
+
+async def test_a_packed_form_would_if_it_were_unpacked(
+    address: Address, honest: Honest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = costly.REQUESTS["a packed form"][0]
+    assert not (await excess(address, honest, make))[0]
+
+    async def unpacked(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        yield gzip.decompress(b"".join([data async for data in body]))
+
+    monkeypatch.setattr(parsing, "blocks", unpacked)
     assert (await excess(address, honest, make))[0]
 
 

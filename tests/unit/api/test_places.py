@@ -185,7 +185,7 @@ async def test_one_caller_looks_up_few_unknown_jobs_at_once(tmp_path: Path) -> N
         def known(self, _: int) -> None:
             return None
 
-        async def find(self, _: int) -> None:
+        async def find(self, *_: object) -> None:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
