@@ -159,7 +159,7 @@ class Jobs:
         return ended
 
     async def find(
-        self, job_id: int, may: Callable[[OrchestratorJob], bool] = lambda _: True
+        self, job_id: int, may: Callable[[OrchestratorJob], bool]
     ) -> OrchestratorJob | None:
         """Return the job with this number, or None when there is none that the caller *may* see.
 

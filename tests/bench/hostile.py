@@ -3,9 +3,10 @@
 Needs the cluster of hack/up. Everybody has an API key. The honest upload now and then, files that are
 small and ones that are not, and poll; measured is their p99 of upload → 201 and of a poll, beside each
 attack and as a ratio of the same alone just before; told is the ratio of all rounds' requests together,
-the range of the single rounds', and how often the attacker was answered what. The aim is at most 2. The attacker's own process gives way to all
-others, and the honest clients' comes before: they stand for some on other machines. A WORD is a part of
-an attack's name, if not all are wanted, or a setting of the chart, as `helm --set` takes it.
+the range of the single rounds', and how often the attacker was answered what. The aim is at most 2. The
+attacker's own process gives way to all others, and the honest clients' comes before: they stand for some
+on other machines. A WORD is a part of an attack's name, if not all are wanted, or a setting of the chart,
+as `helm --set` takes it.
 """
 
 import asyncio

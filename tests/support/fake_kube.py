@@ -44,8 +44,11 @@ def _selected(body: Any, selector: str) -> bool:
 
 def _event(kind: str, body: dict[str, Any], selector: str) -> bytes:
     # What leaves the selected arrives as deleted.
-    told = kind if _selected(body, selector) else "DELETED"
-    return json.dumps({"type": told, "object": body}).encode() + b"\n"
+    return _line(kind if _selected(body, selector) else "DELETED", body)
+
+
+def _line(kind: str, body: dict[str, Any]) -> bytes:
+    return json.dumps({"type": kind, "object": body}).encode() + b"\n"
 
 
 def _status(code: int, reason: str) -> web.Response:
@@ -101,8 +104,7 @@ class FakeKube:
         ended = list(self.watchers)
         for _, _, queue in ended:
             if bookmark:
-                told = {"type": "BOOKMARK", "object": {"metadata": metadata}}
-                queue.put_nowait(json.dumps(told).encode() + b"\n")
+                queue.put_nowait(_line("BOOKMARK", {"metadata": metadata}))
             queue.put_nowait(None)
         while any(watcher in self.watchers for watcher in ended):
             await asyncio.sleep(0)

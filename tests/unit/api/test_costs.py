@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,45 +126,41 @@ async def test_without_a_limit_of_parts_one_would(
     assert told
 
 
-async def test_a_pattern_that_looks_back_would_stand_in_everybodys_way(
-    address: Address, honest: Honest, monkeypatch: pytest.MonkeyPatch
+def looks_back(header: str) -> Any:
+    # All of it would take for ever.
+    re.compile(r'"(\\.|[^"])*"').search(header[:60])
+    return parse_options_header(header)
+
+
+def each_with_each(header: str, _: int) -> None:
+    asked = header.split(",")[:3000]  # all of them would take for ever
+    assert sum(one == other for one in asked for other in asked) > 0
+
+
+async def unpacked(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield gzip.decompress(b"".join([data async for data in body]))
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "what", "careless"),
+    [
+        ("a type with backslashes", parsing, "parse_options_header", looks_back),
+        ("twenty thousand ranges", files, "one_range", each_with_each),
+        ("a packed form", parsing, "blocks", unpacked),
+    ],
+)
+async def test_who_reads_carelessly_would_stand_in_everybodys_way(
+    address: Address,
+    honest: Honest,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    where: ModuleType,
+    what: str,
+    careless: object,
 ) -> None:
-    make = costly.REQUESTS["a type with backslashes"][0]
+    make = costly.REQUESTS[name][0]
     assert not (await excess(address, honest, make))[0]
-    careless = re.compile(r'"(\\.|[^"])*"')
-
-    def parse(header: str) -> Any:
-        careless.search(header[:60])  # all of it would take for ever
-        return parse_options_header(header)
-
-    monkeypatch.setattr(parsing, "parse_options_header", parse)
-    assert (await excess(address, honest, make))[0]
-
-
-async def test_ranges_that_are_put_in_order_would(
-    address: Address, honest: Honest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make = costly.REQUESTS["twenty thousand ranges"][0]
-    assert not (await excess(address, honest, make))[0]
-
-    def each_with_each(header: str, _: int) -> None:
-        asked = header.split(",")[:3000]  # all of them would take for ever
-        assert sum(one == other for one in asked for other in asked) > 0
-
-    monkeypatch.setattr(files, "one_range", each_with_each)
-    assert (await excess(address, honest, make))[0]
-
-
-async def test_a_packed_form_would_if_it_were_unpacked(
-    address: Address, honest: Honest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make = costly.REQUESTS["a packed form"][0]
-    assert not (await excess(address, honest, make))[0]
-
-    async def unpacked(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        yield gzip.decompress(b"".join([data async for data in body]))
-
-    monkeypatch.setattr(parsing, "blocks", unpacked)
+    monkeypatch.setattr(where, what, careless)
     assert (await excess(address, honest, make))[0]
 
 
